@@ -67,17 +67,10 @@ class SampleLoss:
             if not used:
                 continue
             outputs, directions = zip(*used, strict=True)
-            try:
-                parts = torch.autograd.grad(
-                    outputs, self.parameters, directions, allow_unused=True, materialize_grads=True
-                )
-            except RuntimeError as error:
-                if not any(word in str(error) for word in ("derivative", "differentiate", "autograd formula")):
-                    raise
-                raise ValueError(
-                    f"The loss cannot be differentiated twice ({error}). Load the model with attn_implementation="
-                    "'eager' or 'sdpa', and without fused kernels."
-                ) from error
+            _require_second_derivative(outputs)
+            parts = torch.autograd.grad(
+                outputs, self.parameters, directions, allow_unused=True, materialize_grads=True
+            )
             torch._foreach_add_(product, widened(parts), alpha=share)
         return product
 
@@ -89,6 +82,26 @@ def _model_loss(model: nn.Module, batch: Any) -> torch.Tensor:
             f"The model returned no loss for a batch with the keys {sorted(batch)}: add labels, or pass loss_fn."
         )
     return loss
+
+
+def _require_second_derivative(gradients: Iterable[torch.Tensor]):
+    """Raise if a node of the gradients' graph cannot be differentiated.
+
+    Left alone, `torch.autograd.grad` raises for some such nodes, but prunes those of `once_differentiable` functions,
+    whose inputs are detached: their curvature would silently count as zero.
+    """
+    waiting = [g.grad_fn for g in gradients]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.name().endswith(("::Error", "::NotImplemented")):
+            raise ValueError(
+                "The loss cannot be differentiated twice: one of the model's kernels has no second derivative. Load "
+                "the model with attn_implementation='eager' or 'sdpa', and without fused kernels."
+            )
+        following = {f for f, _ in node.next_functions if f is not None} - seen
+        seen |= following
+        waiting.extend(following)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -278,3 +279,10 @@ def test_a_kernel_without_second_derivative_is_named():
 
     with pytest.raises(ValueError, match="cannot be differentiated twice"):
         hessian_top_eigenvalue(nn.Linear(2, 1), [torch.ones(1, 2)], loss_fn=lambda m, b: Once.apply(m(b)).log().mean())
+
+    def fused(model, batch):
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return model(input_ids=batch["input_ids"], labels=batch["labels"]).loss
+
+    with pytest.raises(ValueError, match="attn_implementation='eager'"):
+        hessian_top_eigenvalue(tiny_bert(torch.float32), DataLoader(sentences(), batch_size=6), loss_fn=fused)
