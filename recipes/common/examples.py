@@ -1,0 +1,82 @@
+"""Which training examples a run sees: a seeded sample, a held-out part, wrong labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset
+
+
+def take_sample(dataset: Dataset, size: int | None, seed: int) -> Dataset:
+    """
+    A seeded random sample of `size` examples without replacement, in the order of the dataset. The dataset itself
+    where `size` is `None` or not smaller than the dataset.
+
+    Raises:
+        `ValueError`: `size` is not positive.
+    """
+    if size is None or size >= len(dataset):
+        return dataset
+    if size < 1:
+        raise ValueError(f"a sample of {size} examples: must be at least 1.")
+    chosen = np.random.default_rng(seed).choice(len(dataset), size=size, replace=False)
+    return dataset.select(np.sort(chosen))
+
+
+def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """
+    Split a dataset into the examples to train on and a seeded random `fraction` of them, at least one, to choose
+    hyperparameters with, so that the validation split stays unseen until the end.
+
+    Raises:
+        `ValueError`: `fraction` is not between 0 and 1, or leaves nothing to train on.
+    """
+    held_out = max(1, round(fraction * len(dataset)))
+    if not 0 < fraction < 1 or held_out >= len(dataset):
+        raise ValueError(f"holdout={fraction} of {len(dataset)} training examples: must leave both parts non-empty.")
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
+
+
+def corrupt_labels(labels: Sequence[float], fraction: float, seed: int, num_classes: int | None = None) -> np.ndarray:
+    """
+    Training labels of which `round(fraction * n)` are wrong.
+
+    The examples are drawn without replacement. Each of them gets one of the other classes with equal probability
+    (symmetric label noise, as in section 3.3 of the SAM paper, but never the true class by accident). A regression
+    target is replaced by the target of a random training example that has another value, which leaves the marginal
+    distribution of the targets nearly as it was.
+
+    Args:
+        labels (`Sequence[float]` of length n):
+            Class indices in `[0, num_classes)`, or regression targets.
+        fraction (`float`):
+            Share of labels to change, from 0 to 1.
+        seed (`int`):
+            Seed of the draw, which depends on nothing else.
+        num_classes (`int`, *optional*):
+            Number of classes, at least 2. `None` for regression.
+
+    Returns:
+        `np.ndarray` of shape `(n,)` and the dtype of the labels: a copy.
+
+    Raises:
+        `ValueError`: `fraction` is not from 0 to 1, or the labels leave no other value to choose.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"label_noise={fraction}: must be from 0 to 1.")
+    labels = np.array(labels)
+    rng = np.random.default_rng(seed)
+    wrong = rng.choice(len(labels), size=round(fraction * len(labels)), replace=False)
+    if len(wrong) == 0:
+        return labels
+    if num_classes is not None:
+        labels[wrong] = (labels[wrong] + rng.integers(1, num_classes, size=len(wrong))) % num_classes
+        return labels
+
+    if len(np.unique(labels)) < 2:
+        raise ValueError(f"label_noise={fraction}: all {len(labels)} training targets are equal, there is no other.")
+    replacement = rng.choice(labels, size=len(wrong))
+    while (same := replacement == labels[wrong]).any():
+        replacement[same] = rng.choice(labels, size=same.sum())
+    labels[wrong] = replacement
+    return labels

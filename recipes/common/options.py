@@ -1,0 +1,132 @@
+"""Options of a recipe: YAML files and the command line, parsed by one parser, with unknown names reported at once."""
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+BASE_KEY = "base"
+
+
+class RecipeParser(HfArgumentParser):
+    """
+    `HfArgumentParser` for recipes: no abbreviated options (a typo must not match another option), and an error is a
+    `ValueError` of one line instead of an exit after two hundred lines of usage.
+    """
+
+    def __init__(self, dataclass_types: Sequence[type]):
+        super().__init__(dataclass_types, allow_abbrev=False)
+        self.option_names = {option.name for dtype in self.dataclass_types for option in fields(dtype) if option.init}
+
+    def error(self, message: str):
+        raise ValueError(message)
+
+    def unknown(self, name: str, where: str) -> ValueError:
+        """The error for an unknown option, with the nearest known name."""
+        nearest = difflib.get_close_matches(name, self.option_names, n=1, cutoff=0.5)
+        advice = f"did you mean {nearest[0]!r}?" if nearest else "see --help for all options."
+        return ValueError(f"{where}: unknown option {name!r}; {advice}")
+
+
+def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """
+    Parse `[recipe.yaml ...] [--option value ...]` into one instance of each dataclass.
+
+    The command line beats the YAML files, a later file beats an earlier one, and a file beats its `base`. Values in a
+    file are read exactly as if they stood on the command line (`2e-5` is a number, `no` is the word), lists become
+    several values, and `null` means the default of the option.
+
+    Args:
+        dataclass_types (`Sequence[type]`):
+            Dataclasses whose fields are the options, for example `(GlueArguments, TrainingArguments, SAMConfig)`.
+        args (`Sequence[str]`, *optional*, defaults to `sys.argv[1:]`):
+            The command line.
+
+    Raises:
+        `ValueError`: a file is missing or malformed, an option is unknown (the message has the nearest known name), or
+            a value has the wrong type.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    recipes = []
+    while args and args[0].endswith(RECIPE_SUFFIXES):
+        recipes.append(Path(args.pop(0)))
+
+    parser = RecipeParser(dataclass_types)
+    values: dict[str, Any] = {}
+    for recipe in recipes:
+        values.update(read_recipe(recipe, parser))
+
+    *parsed, extra = parser.parse_args_into_dataclasses(
+        [*_as_arguments(values), *args], return_remaining_strings=True, look_for_args_file=False
+    )
+    if extra:
+        if extra[0].endswith(RECIPE_SUFFIXES):
+            raise ValueError(f"{extra[0]}: recipe files stand before the first --option.")
+        if not extra[0].startswith("--"):
+            raise ValueError(f"{extra[0]}: unexpected value; expected [recipe.yaml ...] [--option value ...].")
+        raise parser.unknown(extra[0].lstrip("-").split("=")[0].replace("-", "_"), where="command line")
+    return tuple(parsed)
+
+
+def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """
+    The options in a YAML file, on top of those in the files that its `base` names (relative to the file; a later base
+    beats an earlier one).
+
+    Raises:
+        `ValueError`: the file is missing, is no mapping of options, has an unknown or repeated option, or is its own
+            base.
+    """
+    path = path.resolve()
+    if path in _above:
+        raise ValueError(f"{path}: the file is its own {BASE_KEY}, by way of {_above[-1]}.")
+    if not path.is_file():
+        there = sorted(entry.name for entry in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise ValueError(f"{path}: no such recipe file; the folder has: {', '.join(there) or 'no recipe'}.")
+    own = _read_mapping(path)
+    bases = own.pop(BASE_KEY, [])
+    for name in own:
+        if name not in parser.option_names:
+            raise parser.unknown(name, where=str(path))
+
+    values: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        values.update(read_recipe(path.parent / base, parser, (*_above, path)))
+    values.update(own)
+    return values
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must hold lines of the form `option: value`.")
+    names = [key.value for key, _ in node.value]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}: {', '.join(repeated)} given more than once.")
+    return values
+
+
+def _as_arguments(values: dict[str, Any]) -> list[str]:
+    arguments = []
+    for name, value in values.items():
+        if value in ("null", "~", ""):
+            continue
+        if isinstance(value, list):
+            arguments += [f"--{name}", *value]
+        else:
+            # With "=", a value that starts with a minus sign is not taken for an option.
+            arguments.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    return arguments

@@ -1,0 +1,112 @@
+"""The story that every recipe tells: prepare, train, evaluate, save, share."""
+
+import logging
+import os
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from datasets import Dataset
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import enable_full_determinism, get_last_checkpoint
+
+logger = transformers.utils.logging.get_logger(__name__)
+
+
+def prepare(training_args: TrainingArguments) -> str | None:
+    """
+    Set up logging and the seed, and find the checkpoint to resume from, all before anything is loaded.
+
+    Returns:
+        `str` or `None`: the checkpoint that `resume_from_checkpoint` means: a folder, `true` for the latest one in
+        `output_dir`, or `auto` for the latest one if there is any.
+
+    Raises:
+        `ValueError`: there is no such checkpoint, or the launcher started another number of processes than the Trainer
+            sees.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    log_level = training_args.get_process_log_level()
+    datasets.utils.logging.set_verbosity(log_level)
+    transformers.utils.logging.set_verbosity(log_level)
+
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if training_args.world_size != launched:
+        raise ValueError(
+            f"WORLD_SIZE={launched}, but the Trainer sees {training_args.world_size} process(es): start with "
+            f"`torchrun --standalone --nproc_per_node {launched}`."
+        )
+    # Also here, not only in the Trainer: the head of the model is drawn before there is a Trainer.
+    if training_args.full_determinism:
+        enable_full_determinism(training_args.seed)
+    else:
+        set_seed(training_args.seed)
+    return _find_checkpoint(training_args)
+
+
+def _find_checkpoint(training_args: TrainingArguments) -> str | None:
+    wanted = training_args.resume_from_checkpoint
+    latest = get_last_checkpoint(training_args.output_dir) if os.path.isdir(training_args.output_dir) else None
+    if wanted is None or str(wanted).lower() == "false":
+        if latest is not None and training_args.do_train:
+            logger.warning(f"{latest} exists; training starts anew (--resume_from_checkpoint true would continue it).")
+        return None
+    if wanted == "auto" or (str(wanted).lower() == "true" and latest is not None):
+        return latest
+    if not os.path.isdir(wanted):
+        raise ValueError(
+            f"resume_from_checkpoint={wanted!r}: no such checkpoint; {training_args.output_dir!r} has "
+            f"{latest or 'none'}. Leave the option out, or set it to 'auto' to start anew where there is none."
+        )
+    return wanted
+
+
+def data_seed(training_args: TrainingArguments) -> int:
+    """The seed of everything that chooses data: `data_seed`, else `seed`."""
+    return training_args.seed if training_args.data_seed is None else training_args.data_seed
+
+
+def train(trainer: Trainer, checkpoint: str | None = None) -> None:
+    """Train; save the model, `train_results.json`, `all_results.json` and `trainer_state.json`."""
+    metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    metrics["train_samples"] = len(trainer.train_dataset)
+    trainer.save_model()
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+
+
+def evaluate(trainer: Trainer, splits: dict[str, Dataset]) -> dict[str, float]:
+    """
+    Evaluate on every split; save `eval_results.json` and `all_results.json`.
+
+    Args:
+        splits (`dict[str, Dataset]`):
+            Datasets by the suffix of their metrics: `{"": matched, "_mm": mismatched}` gives `eval_accuracy` and
+            `eval_accuracy_mm`, as the transformers examples name them.
+
+    Returns:
+        `dict[str, float]`: the metrics of all splits.
+    """
+    together = {}
+    for suffix, split in splits.items():
+        metrics = trainer.evaluate(eval_dataset=split)
+        metrics["eval_samples"] = len(split)
+        metrics = {f"{key}{suffix}": value for key, value in metrics.items()}
+        trainer.log_metrics("eval", metrics)
+        together.update(metrics)
+    trainer.save_metrics("eval", together)
+    return together
+
+
+def share(trainer: Trainer, **card: Any) -> None:
+    """Write the model card (keyword arguments of `Trainer.create_model_card`), and push when `push_to_hub` is set."""
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub(**card)
+    else:
+        trainer.create_model_card(**card)
+    if torch.distributed.is_initialized():
+        # Without it the process group is destroyed while another rank may still be writing.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
