@@ -6,10 +6,11 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from .methods import METHODS
+
 
 SAM_CONFIG_NAME = "sam_config.json"
 
-METHODS = ("none", "sam", "sampa")
 ASCENT_SCOPES = ("rank", "global", "micro_batch")
 LOOKAHEADS = ("optimizer", "gradient")
 
@@ -17,13 +18,14 @@ LOOKAHEADS = ("optimizer", "gradient")
 @dataclass
 class SAMConfig:
     r"""
-    Options of sharpness-aware training. Stands alone, so it composes with any `TrainingArguments`, in Python and through
-    `HfArgumentParser((TrainingArguments, SAMConfig))`.
+    Options of sharpness-aware training. Stands alone, so it composes with any `TrainingArguments`, in Python and
+    through `HfArgumentParser((TrainingArguments, SAMConfig))`.
 
     Args:
         method (`str`, *optional*, defaults to `"sam"`):
-            `"none"` (the stock Trainer, untouched), `"sam"` (AdamW-SAM; Foret et al. 2021, https://arxiv.org/abs/2010.01412,
-            Algorithm 1) or `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024, https://arxiv.org/abs/2410.10683, Algorithm 1).
+            `"none"` (the stock Trainer, untouched), `"sam"` (AdamW-SAM; Foret et al. 2021,
+            https://arxiv.org/abs/2010.01412, Algorithm 1) or `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024,
+            https://arxiv.org/abs/2410.10683, Algorithm 1).
         rho (`float`, *optional*, defaults to 0.05):
             Radius ρ ≥ 0 of the ball in which the worst loss is sought, in the L2 norm over all trainable parameters.
         sampa_lambda (`float`, *optional*, defaults to 0.1):
@@ -32,10 +34,10 @@ class SAMConfig:
             What the ascent gradient of SAM is averaged over. `"rank"`: each data-parallel rank perturbs along the
             gradient of its own window. This is the default because it is what the paper's own multi-device experiments
             do (Foret et al., section 3), it is where the gain of small ascent batches (m-sharpness) comes from, and it
-            costs no communication. `"global"`: the gradient averaged over all ranks, so that the result does not depend
-            on the number of ranks. `"micro_batch"`: every micro-batch has a perturbation of its own (mSAM). On one
-            process without gradient accumulation the three are the same. Unused by SAMPa, which averages over the ranks
-            of a role.
+            costs no communication. `"global"`: the gradient averaged over all ranks, so that the result does not
+            depend on the number of ranks. `"micro_batch"`: every micro-batch has a perturbation of its own (mSAM). On
+            one process without gradient accumulation the three are the same. Unused by SAMPa, which averages over the
+            ranks of a role.
         lookahead (`str`, *optional*, defaults to `"optimizer"`):
             How SAMPa finds its lookahead weights. `"optimizer"`: a trial step of the base optimizer, as the authors'
             SGD script does (the paper gives no AdamW formula). `"gradient"`: `w - η h`, the formula as printed.
@@ -51,14 +53,12 @@ class SAMConfig:
     ```python
     >>> from hf_sam import SAMConfig
 
-    >>> SAMConfig(method="sam", rho=0.1)
-    SAMConfig(method='sam', rho=0.1, sampa_lambda=0.1, ascent_scope='rank', lookahead='optimizer', same_dropout_mask=True)
+    >>> SAMConfig(method="sampa", rho=0.1).to_dict()["sampa_lambda"]
+    0.1
     ```
     """
 
-    method: str = field(
-        default="sam", metadata={"help": "Training method.", "choices": METHODS}
-    )
+    method: str = field(default="sam", metadata={"help": "Training method.", "choices": tuple(METHODS)})
     rho: float = field(default=0.05, metadata={"help": "Radius of the perturbation, in the L2 norm over all weights."})
     sampa_lambda: float = field(
         default=0.1, metadata={"help": "SAMPa: weight of the lookahead gradient in the update, from 0 to 1."}
@@ -76,7 +76,7 @@ class SAMConfig:
     )
 
     def __post_init__(self):
-        self._check_choice("method", METHODS)
+        self._check_choice("method", tuple(METHODS))
         self._check_choice("ascent_scope", ASCENT_SCOPES)
         self._check_choice("lookahead", LOOKAHEADS)
         self._check_number("rho", lower=0.0, upper=math.inf, allowed="a finite number >= 0")
@@ -118,5 +118,7 @@ class SAMConfig:
             values = json.load(file)
         unknown = sorted(set(values) - {option.name for option in fields(cls)})
         if unknown:
-            raise ValueError(f"{path}: unknown option(s) {', '.join(unknown)}; this version of hf_sam does not have them.")
+            raise ValueError(
+                f"{path}: unknown option(s) {', '.join(unknown)}; this version of hf_sam does not have them."
+            )
         return cls(**values)

@@ -11,6 +11,7 @@ from accelerate.utils import find_batch_size, send_to_device
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+
 LossFunction = Callable[[nn.Module, Any], torch.Tensor]
 
 

@@ -1,0 +1,96 @@
+"""Lookahead weights: in go the optimizer and a gradient, and the weights move to where the optimizer would take them.
+
+The state of the optimizer is read, never written; the caller restores the weights.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.adam import adam
+
+
+# Copies of the two moments are needed only while a chunk of this many elements is worked on.
+CHUNK_ELEMENTS = 16 * 2**20
+
+
+def can_trial(optimizer_class: type[Optimizer]) -> bool:
+    """Whether `trial_step` knows how `optimizer_class` steps. Subclasses may step otherwise, so they do not count."""
+    return optimizer_class in (Adam, AdamW)
+
+
+@torch.no_grad()
+def trial_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
+    """
+    Move each weight in `gradients` to where one step of `optimizer` with that gradient would take it: momentum, second
+    moment, weight decay and learning rate included, as in the trial step of the SGD script by the authors of SAMPa.
+    The arithmetic is that of `torch.optim`, run on copies of the state.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): a plain `AdamW` or `Adam`, with or without fused, foreach, amsgrad.
+        gradients (`dict[Tensor, Tensor]`): weight -> gradient of the same shape. Other weights stay where they are.
+
+    Raises:
+        `TypeError`: `optimizer` is of another class.
+    """
+    if not can_trial(type(optimizer)):
+        raise TypeError(f"trial_step knows AdamW and Adam, not {type(optimizer).__name__}.")
+    for group in optimizer.param_groups:
+        for weights in _chunks(weight for weight in group["params"] if weight in gradients):
+            state = [_copied_state(optimizer, group, weight) for weight in weights]
+            beta1, beta2 = group["betas"]
+            adam(
+                weights,
+                [gradients[weight] for weight in weights],
+                [entry["exp_avg"] for entry in state],
+                [entry["exp_avg_sq"] for entry in state],
+                [entry["max_exp_avg_sq"] for entry in state if group["amsgrad"]],
+                [entry["step"] for entry in state],
+                foreach=group["foreach"],
+                capturable=group["capturable"],
+                differentiable=False,
+                fused=group["fused"],
+                has_complex=any(torch.is_complex(weight) for weight in weights),
+                decoupled_weight_decay=isinstance(optimizer, AdamW) or group.get("decoupled_weight_decay", False),
+                amsgrad=group["amsgrad"],
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=group["maximize"],
+            )
+
+
+@torch.no_grad()
+def gradient_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
+    """Move each weight to `w - η h`, the lookahead as printed in Xie et al. 2024, Algorithm 1, line 3."""
+    for group in optimizer.param_groups:
+        weights = [weight for weight in group["params"] if weight in gradients]
+        if weights:
+            torch._foreach_add_(weights, [gradients[weight] for weight in weights], alpha=-float(group["lr"]))
+
+
+def _copied_state(optimizer: Optimizer, group: dict, weight: Tensor) -> dict[str, Tensor]:
+    state = optimizer.state.get(weight)
+    if state:
+        return {name: value.clone() for name, value in state.items() if torch.is_tensor(value)}
+    on_device = group["fused"] or group["capturable"]
+    return {
+        "step": torch.zeros((), dtype=torch.float32, device=weight.device if on_device else None),
+        **{name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")},
+    }
+
+
+def _chunks(weights: Iterator[Tensor]) -> Iterator[list[Tensor]]:
+    chunk: list[Tensor] = []
+    elements = 0
+    for weight in weights:
+        chunk.append(weight)
+        elements += weight.numel()
+        if elements >= CHUNK_ELEMENTS:
+            yield chunk
+            chunk, elements = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,155 @@
+"""The collectives of SAMPa: in goes each rank's gradient, bucket by bucket as the backward pass completes it; out
+come, on every rank, the mixed gradient in the bucket and the lookahead gradient in buffers of its own.
+
+For each bucket of B bytes a rank takes part in an average over the K ranks of its role (2B(K - 1)/K bytes sent;
+nothing for one pair) and swaps the result with its partner (B bytes sent). Nothing is flattened beyond the bucket.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .topology import Pairs, Role
+
+
+class PairExchange:
+    """
+    Replaces the gradient average of `DistributedDataParallel` by the one of SAMPa.
+
+    Args:
+        pairs ([`Pairs`]): the place of this rank.
+
+    Attributes:
+        bytes_sent (`int`): bytes that this rank has sent for gradients so far (an all-reduce counted as a ring).
+    """
+
+    def __init__(self, pairs: Pairs):
+        self.pairs = pairs
+        self.bytes_sent = 0
+        self._attached: DistributedDataParallel | None = None
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf_sam-exchange")
+        self._streams: dict[torch.device, torch.Stream] = {}
+        self._swap: Callable[[dist.GradBucket, Tensor], None] | None = None
+
+    def attach(self, model: nn.Module) -> None:
+        """
+        Take over the gradients of `model`, the first time that it is seen.
+
+        Raises:
+            `ValueError`: `model` is not wrapped in `DistributedDataParallel`.
+        """
+        ddp = getattr(model, "_orig_mod", model)
+        if not isinstance(ddp, DistributedDataParallel):
+            raise ValueError(
+                "SAMConfig.method='sampa' on several ranks needs the model in DistributedDataParallel, not "
+                f"{type(ddp).__name__}: use it without FSDP or DeepSpeed, or use method='sam' on one rank."
+            )
+        if ddp is self._attached:
+            return
+        ddp.register_comm_hook(self, PairExchange._reduce)
+        # DDP would copy rank 0's buffers to all; the method moves them from the right role itself.
+        ddp.broadcast_buffers = False
+        self._attached = ddp
+
+    def average_over_world(self) -> None:
+        """From now on, every rank ends with the average over all ranks."""
+        self._swap = None
+
+    def mix(self, weight_of_lookahead: float, lookahead: dict[Tensor, Tensor], loss_scale: Tensor | None) -> None:
+        """
+        From now on, every rank ends with `(1 - λ) p + λ h` in its gradients, and with h in `lookahead`.
+
+        Args:
+            weight_of_lookahead (`float`): λ.
+            lookahead (`dict[Tensor, Tensor]`): weight -> buffer for h without its loss scale, made where missing.
+            loss_scale (`Tensor`, *optional*): factor that the gradients carry under fp16.
+        """
+
+        def swap(bucket: dist.GradBucket, own: Tensor) -> None:
+            received = torch.empty_like(own)
+            self._send_and_receive(own, received)
+            perturbed_here = self.pairs.role is Role.PERTURBED
+            p, h = (own, received) if perturbed_here else (received, own)
+            weights, shaped = bucket.parameters(), bucket.gradients()
+            if perturbed_here:
+                offset = own.storage_offset()
+                shaped = [received.as_strided(g.size(), g.stride(), g.storage_offset() - offset) for g in shaped]
+            buffers = [lookahead.setdefault(w, None) for w in weights]
+            for position, (weight, buffer) in enumerate(zip(weights, buffers, strict=True)):
+                if buffer is None:
+                    buffers[position] = lookahead[weight] = torch.empty_like(weight)
+            torch._foreach_copy_(buffers, shaped)
+            if loss_scale is not None:
+                torch._foreach_div_(buffers, loss_scale)
+            # The same call on the same two operands on both ranks of the pair: the same bits.
+            torch.lerp(p, h, weight_of_lookahead, out=own)
+
+        self._swap = swap
+
+    @staticmethod
+    def _reduce(exchange: "PairExchange", bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        """The hook that DDP calls when a bucket of gradients is complete, in the same order on all ranks."""
+        buffer = bucket.buffer()
+        if buffer.device.type == "cpu":
+            # One thread works through the buckets in order while the backward pass goes on.
+            future = torch.futures.Future()
+            exchange._worker.submit(exchange._complete, future, bucket, buffer)
+            return future
+        # On an accelerator the order of a stream does the same, and no host waits.
+        future = torch.futures.Future(devices=[buffer.device])
+        device = torch.get_device_module(buffer.device)
+        stream = exchange._streams.setdefault(buffer.device, device.Stream(buffer.device))
+        stream.wait_stream(device.current_stream(buffer.device))
+        buffer.record_stream(stream)
+        exchange._complete(future, bucket, buffer, device.stream(stream))
+        return future
+
+    def _complete(self, future, bucket: dist.GradBucket, buffer: Tensor, stream=None) -> None:
+        # Whatever fails here, in another thread, has to reach the backward pass that waits for the future.
+        try:
+            with torch.no_grad(), stream or nullcontext():
+                self._average(buffer, None if self._swap is None else self.pairs.role_group)
+                if self._swap is not None:
+                    self._swap(bucket, buffer)
+                future.set_result(buffer)
+        except Exception as error:
+            future.set_exception(error)
+
+    def _average(self, buffer: Tensor, group: dist.ProcessGroup | None) -> None:
+        ranks = dist.get_world_size(group)
+        if ranks > 1:
+            buffer.div_(ranks)
+            dist.all_reduce(buffer, group=group)
+            self.bytes_sent += 2 * buffer.nbytes * (ranks - 1) // ranks
+
+    def _send_and_receive(self, sent: Tensor, received: Tensor) -> None:
+        group, partner = self.pairs.pair_group, self.pairs.partner
+        operations = [dist.P2POp(dist.isend, sent, partner, group), dist.P2POp(dist.irecv, received, partner, group)]
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+        self.bytes_sent += sent.nbytes
+
+
+def share_scalars(values: list[Tensor], device: torch.device) -> Tensor:
+    """The sum over all ranks of each of `values` (scalars), as one small collective."""
+    packed = torch.stack([value.to(device, torch.float32) for value in values])
+    dist.all_reduce(packed)
+    return packed
+
+
+def broadcast_statistics(modules: list[nn.Module], source: int) -> None:
+    """Give every rank the running statistics that rank `source` has, one collective for each dtype."""
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for module in modules:
+        for buffer in module.buffers(recurse=False):
+            by_dtype.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in by_dtype.values():
+        flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
+        dist.broadcast(flat, src=source)
+        parts = flat.split([buffer.numel() for buffer in buffers])
+        torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers, strict=True)])

@@ -1,0 +1,65 @@
+"""Random number generators: capture where every stream of a process stands, and put it back there."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Where the streams of Python, NumPy, torch and one accelerator stand."""
+
+    python: Any
+    numpy: Any
+    torch: torch.Tensor
+    device: torch.device
+    accelerator: torch.Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "RandomState":
+        on_host = device.type == "cpu"
+        return cls(
+            python=random.getstate(),
+            numpy=np.random.get_state(),
+            torch=torch.get_rng_state(),
+            device=device,
+            accelerator=None if on_host else torch.get_device_module(device).get_rng_state(device),
+        )
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if self.accelerator is not None:
+            torch.get_device_module(self.device).set_rng_state(self.accelerator, self.device)
+
+
+def seed_all(seed: int) -> None:
+    """Start every stream of the process anew."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def preserved_rng(device: torch.device, fresh: bool = False) -> Iterator[None]:
+    """
+    The streams leave the block where they entered it.
+
+    Args:
+        device (`torch.device`): where the model runs.
+        fresh (`bool`, *optional*, defaults to `False`):
+            Inside the block, draw other numbers than what comes next outside of it (still reproducible).
+    """
+    state = RandomState.capture(device)
+    try:
+        if fresh:
+            seed_all(int(torch.randint(2**62, ())))
+        yield
+    finally:
+        state.restore()

@@ -1,0 +1,259 @@
+"""The host's hooks, led to a training method. Knows the Trainer, and no arithmetic."""
+
+import copy
+import logging
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from transformers import Seq2SeqTrainer, Trainer
+
+from .config import SAM_CONFIG_NAME, SAMConfig
+from .engine import GradientEngine, MicroBatch, WindowResult
+from .methods import METHODS
+from .parallel import Pairs
+from .parallel.data import PairLoading, WindowStream, as_window
+from .validation import check_compatibility
+
+
+logger = logging.getLogger(__name__)
+
+SAM_STATE_NAME = "sam_state.safetensors"
+
+
+class SAMTrainerMixin:
+    """
+    Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
+
+    ```python
+    class MyTrainer(SAMTrainerMixin, AnyTrainerSubclass): ...
+    ```
+
+    Args:
+        *args, **kwargs: of the other base class, unchanged.
+        sam_config ([`SAMConfig`], *optional*): `None` means `SAMConfig()`, AdamW-SAM with ρ = 0.05.
+
+    Raises:
+        `ValueError`: an option of the Trainer that the method cannot work with; the message names both, and the fix.
+    """
+
+    def __init__(self, *args: Any, sam_config: SAMConfig | None = None, **kwargs: Any):
+        if sam_config is not None and not isinstance(sam_config, SAMConfig):
+            raise ValueError(f"sam_config={sam_config!r}: must be a SAMConfig or None.")
+        self.sam_config = SAMConfig() if sam_config is None else sam_config
+        super().__init__(*args, **kwargs)
+        check_compatibility(self, self.sam_config)
+        method = METHODS[self.sam_config.method]
+        in_pairs = method.runs_in_pairs and self.args.world_size > 1
+        self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
+        self.sam_method = method(self.sam_config, self._pairs)
+        self._window: list[MicroBatch] = []
+        self._stream: WindowStream | None = None
+        self._results: list[WindowResult] = []
+
+    # ---- one update ----
+
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None, **kwargs: Any
+    ) -> Tensor:
+        """
+        Collects the micro-batches of a window; the last one triggers the method, which leaves its gradient in `.grad`.
+        All of the window's loss is returned with that last micro-batch.
+        """
+        if self.sam_method.is_stock:
+            return super().training_step(model, inputs, num_items_in_batch, **kwargs)
+        steps = getattr(self, "current_gradient_accumulation_steps", 1)
+        self._window.append(MicroBatch(inputs, num_items_in_batch, steps))
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+
+        window, self._window = self._window, []
+        upcoming = None
+        if self._stream is not None and self._stream.upcoming is not None:
+            upcoming = as_window(*self._stream.upcoming)
+        result = self.sam_method.window_gradient(self._engine(model, kwargs), window, upcoming)
+        self._results.append(result)
+        return result.loss
+
+    def _engine(self, model: nn.Module, kwargs: dict[str, Any]) -> GradientEngine:
+        host_step = super().training_step
+
+        def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
+            self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
+            # The host may take labels out of its inputs, and every pass needs them.
+            return host_step(model, copy.copy(micro_batch.inputs), micro_batch.num_items_in_batch, **kwargs)
+
+        return GradientEngine(
+            model=model,
+            optimizer=getattr(self.optimizer, "optimizer", self.optimizer),
+            run_micro_batch=run_micro_batch,
+            no_sync=partial(self.accelerator.no_sync, model=model),
+            device=self.args.device,
+            scaler=self.accelerator.scaler,
+            last_update_was_skipped=self.accelerator.optimizer_step_was_skipped,
+        )
+
+    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        if not (
+            self._pairs and model.training and self._items_are_counted_over_ranks(kwargs.get("num_items_in_batch"))
+        ):
+            return result
+        # The host multiplies by the number of ranks where the gradient is averaged over half of them.
+        if isinstance(result, tuple):
+            return result[0] / 2, *result[1:]
+        return result / 2
+
+    def _items_are_counted_over_ranks(self, num_items_in_batch: Tensor | int | None) -> bool:
+        return num_items_in_batch is not None and self.args.average_tokens_across_devices
+
+    # ---- a run ----
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._forget_run()
+        try:
+            return super()._inner_training_loop(*args, **kwargs)
+        finally:
+            self._forget_run()
+
+    def _forget_run(self) -> None:
+        self._window, self._results = [], []
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        self.sam_method.reset()
+
+    def get_train_dataloader(self) -> Any:
+        if self._pairs is None:
+            return super().get_train_dataloader()
+        accelerator = self.accelerator
+        self.accelerator = PairLoading(accelerator, self._pairs)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.accelerator = accelerator
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        if not self.sam_method.needs_upcoming_window:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._stream is None:
+            self._stream = WindowStream(
+                self.callback_handler.train_dataloader,
+                partial(self._count_window, super().get_batch_samples),
+                seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+                first_epoch=int(self.state.epoch or 0),
+                device=self.args.device,
+            )
+            window, _ = self._stream.advance(epoch_iterator)
+            return window
+        window, continues = self._stream.advance(epoch_iterator)
+        if not continues:
+            self.sam_method.reset()
+        return window
+
+    def _count_window(self, host_get_batch_samples: Any, iterator: Iterator) -> tuple[list, Any]:
+        steps = self.args.gradient_accumulation_steps
+        micro_batches, num_items_in_batch = host_get_batch_samples(iterator, steps, self.args.device)
+        if self._pairs and self._items_are_counted_over_ranks(num_items_in_batch):
+            # Both ranks of a pair have counted the shard that they share.
+            num_items_in_batch = num_items_in_batch / 2
+        return micro_batches, num_items_in_batch
+
+    # ---- accounting ----
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        total = super().get_total_train_batch_size(args)
+        return total // 2 if self._pairs else total
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return super().floating_point_ops(inputs) * self.sam_method.gradients_per_update
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        before = self.state.num_input_tokens_seen
+        super()._track_num_input_tokens(inputs)
+        if self._pairs:
+            self.state.num_input_tokens_seen = before + (self.state.num_input_tokens_seen - before) // 2
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds what the method saw since the last log, as means over updates and ranks, beside the training loss."""
+        # All ranks come here together when the control says so; a user's own `log` may come from one rank.
+        if self._results and "loss" in logs and self.control.should_log:
+            logs |= self._drain_results()
+        super().log(logs, *args, **kwargs)
+
+    def _drain_results(self) -> dict[str, float]:
+        results, self._results = self._results, []
+        means = torch.stack(
+            [
+                torch.stack([getattr(result, name).to(self.args.device, torch.float32) for result in results]).mean()
+                for name in ("loss", "perturbed_loss", "ascent_grad_norm")
+            ]
+        )
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(means)
+            means /= self.args.world_size
+        loss, perturbed_loss, norm = means.tolist()
+        return {
+            "sam/perturbed_loss": perturbed_loss,
+            "sam/sharpness": perturbed_loss - loss,
+            "sam/ascent_grad_norm": norm,
+        }
+
+    # ---- checkpoints ----
+
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super()._save(output_dir, *args, **kwargs)
+        if self.args.should_save:
+            self.sam_config.save_pretrained(self.args.output_dir if output_dir is None else output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        skipped = self.accelerator.optimizer_step_was_skipped
+        names = {weight: name for name, weight in self.model.named_parameters()}
+        state = {} if skipped else self.sam_method.state_dict(names)
+        if state and self.args.should_save:
+            safetensors.torch.save_file(
+                {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        self._warn_of_other_options(checkpoint)
+        path = os.path.join(checkpoint, SAM_STATE_NAME)
+        if os.path.isfile(path):
+            self.sam_method.load_state_dict(safetensors.torch.load_file(path), dict(self.model.named_parameters()))
+
+    def _warn_of_other_options(self, checkpoint: str) -> None:
+        if not os.path.isfile(os.path.join(checkpoint, SAM_CONFIG_NAME)):
+            return
+        before, now = SAMConfig.from_pretrained(checkpoint).to_dict(), self.sam_config.to_dict()
+        for name, value in now.items():
+            if before[name] != value:
+                logger.warning(
+                    f"Resuming with SAMConfig.{name}={value!r}, where {checkpoint} was trained with {before[name]!r}."
+                )
+
+
+class SAMTrainer(SAMTrainerMixin, Trainer):
+    """
+    [`~transformers.Trainer`] with sharpness-aware training. All arguments of `Trainer`, unchanged, then `sam_config`.
+
+    Example:
+
+    ```python
+    from hf_sam import SAMConfig, SAMTrainer
+
+    trainer = SAMTrainer(model, args, train_dataset=dataset, sam_config=SAMConfig(method="sam", rho=0.05))
+    trainer.train()
+    ```
+    """
+
+
+class SAMSeq2SeqTrainer(SAMTrainerMixin, Seq2SeqTrainer):
+    """[`~transformers.Seq2SeqTrainer`] with sharpness-aware training."""
