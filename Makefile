@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# One thread per process: that is what a rank gets where two share two cores, and what keeps numbers reproducible.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help demo test lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   train AdamW, SAM and SAMPa on a small task and compare them"
+	@echo "make test   run the whole test suite"
+	@echo "make lint   check style and formatting"
+	@echo "make bench  measure step time and memory against the stock Trainer"
+	@echo "make clean  remove the virtual environment and everything generated"
+
+demo: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python recipes/demo.py $(ARGS)
+
+test: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/step_time.py $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/memory.py
+
+clean:
+	rm -rf .venv output build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and on its own, so that an index which offers several builds is asked for exactly one.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --constraint $(CONSTRAINTS) torch
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
