@@ -1,0 +1,135 @@
+"""Tiny training runs: in goes a `Run` (plain values, so it can travel to other processes), out comes what it left behind."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from hf_sam import SAMConfig, SAMTrainer
+
+
+FEATURES, HIDDEN, CLASSES = 6, 8, 3
+
+
+class TinyModel(nn.Module):
+    """x (batch, 6) -> 3 classes, by one hidden layer of 8. Returns mean cross entropy and logits."""
+
+    def __init__(self, dropout: float = 0.0, batch_norm: bool = False, unused: bool = False, frozen: bool = False):
+        super().__init__()
+        self.inner = nn.Linear(FEATURES, HIDDEN)
+        self.norm = nn.BatchNorm1d(HIDDEN) if batch_norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(HIDDEN, CLASSES)
+        if unused:
+            self.unused = nn.Linear(2, 2)
+        if frozen:
+            self.inner.weight.requires_grad = False
+
+    def forward(self, x, labels=None):
+        logits = self.outer(self.dropout(torch.tanh(self.norm(self.inner(x)))))
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@dataclass
+class Run:
+    """One training run. `trainer` is "stock" for the host's own class."""
+
+    method: str = "sam"
+    trainer: str = "sam"
+    config: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    examples: int = 44
+    dtype: str = "float64"
+    resume_from: str | None = None
+    iterable: bool = False
+
+
+def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(examples, FEATURES, generator=generator, dtype=torch.float64)
+    teacher = torch.randn(FEATURES, CLASSES, generator=generator, dtype=torch.float64)
+    noise = torch.randn(examples, CLASSES, generator=generator, dtype=torch.float64)
+    labels = (x @ teacher + noise).argmax(-1)
+    return [{"x": row.to(dtype), "labels": label} for row, label in zip(x, labels, strict=True)]
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    """A data set without a length. Notes the epochs it was told of."""
+
+    def __init__(self, rows):
+        self.rows, self.epochs = rows, []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+    def __iter__(self):
+        yield from self.rows
+
+
+def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> Trainer:
+    dtype = getattr(torch, run.dtype)
+    torch.manual_seed(3)
+    model = TinyModel(**run.model).to(dtype)
+    defaults = {
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.02,
+        "num_train_epochs": 2,
+        "weight_decay": 0.1,
+        "max_grad_norm": 1.0,
+        "train_sampling_strategy": "sequential",
+        "optim": "adamw_torch",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "ddp_find_unused_parameters": bool(run.model.get("unused")),
+    }
+    arguments = TrainingArguments(output_dir=str(output_dir), **defaults | run.arguments)
+    rows = make_dataset(run.examples, dtype)
+    data = Streamed(rows) if run.iterable else rows
+    common = {"train_dataset": data, "eval_dataset": rows[:8], "callbacks": callbacks}
+    if run.trainer == "stock":
+        return (base or Trainer)(model, arguments, **common)
+    return (base or SAMTrainer)(model, arguments, **common, sam_config=SAMConfig(method=run.method, **run.config))
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def optimizer_state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Every tensor of the optimizer's state, by position and name."""
+    state = trainer.optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value.clone() for index, entry in state.items() for name, value in entry.items()}
+
+
+def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> dict[str, Any]:
+    """Train, and return the weights, the optimizer's state, the log and the trainer's state."""
+    trainer = make_trainer(run, output_dir, callbacks, base)
+    trainer.train(resume_from_checkpoint=run.resume_from)
+    return {
+        "weights": weights_of(trainer.model),
+        "optimizer": optimizer_state_of(trainer),
+        "log": trainer.state.log_history,
+        "state": {name: getattr(trainer.state, name) for name in ("global_step", "epoch", "total_flos")},
+        "rng": torch.get_rng_state(),
+    }
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    return asdict(run)
+
+
+def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    assert left.keys() == right.keys()
+    return max(float((left[name].double() - right[name].double()).abs().max()) for name in left)
+
+
+def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
