@@ -3,9 +3,10 @@
 import uuid
 
 import evaluate
-import httpx
-from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
+import requests
+from huggingface_hub import constants, hf_hub_download, hf_hub_url
 from transformers.utils import logging
+
 
 logger = logging.get_logger(__name__)
 
@@ -49,7 +50,8 @@ def _hub_script(name: str) -> str:
 
 
 def _answers(url: str) -> bool:
+    # With requests, as evaluate itself does: huggingface_hub's own HTTP library changes with its major versions.
     try:
-        return get_session().head(url, timeout=REACH_TIMEOUT, follow_redirects=True).is_success
-    except httpx.HTTPError:
+        return requests.head(url, timeout=REACH_TIMEOUT, allow_redirects=True).ok
+    except requests.RequestException:
         return False

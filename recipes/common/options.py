@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+
 RECIPE_SUFFIXES = (".yaml", ".yml")
 BASE_KEY = "base"
 

@@ -5,11 +5,11 @@ import os
 from typing import Any
 
 import datasets
-import torch
 import transformers
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import enable_full_determinism, get_last_checkpoint
+
 
 logger = transformers.utils.logging.get_logger(__name__)
 
@@ -106,7 +106,3 @@ def share(trainer: Trainer, **card: Any) -> None:
         trainer.push_to_hub(**card)
     else:
         trainer.create_model_card(**card)
-    if torch.distributed.is_initialized():
-        # Without it the process group is destroyed while another rank may still be writing.
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()

@@ -1,0 +1,125 @@
+"""The nine tasks of GLUE (https://arxiv.org/abs/1804.07461): columns, classes, splits, submission files."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """
+    One task.
+
+    Args:
+        name (`str`): Name on the Hub, the configuration of `nyu-mll/glue`.
+        folder (`str`): Name in the official archives and of the submission file.
+        sentences (`tuple[str, ...]`): The Hub's columns that hold the one or two sentences.
+        labels (`tuple[str, ...]`): Class names in the order of the Hub's class indices; empty for regression.
+        named_predictions (`bool`): Whether the submission file has class names instead of class indices.
+    """
+
+    name: str
+    folder: str
+    sentences: tuple[str, ...]
+    labels: tuple[str, ...]
+    named_predictions: bool = False
+
+    @property
+    def is_regression(self) -> bool:
+        return not self.labels
+
+    @property
+    def num_labels(self) -> int:
+        return max(1, len(self.labels))
+
+    @property
+    def validation_splits(self) -> dict[str, str]:
+        """Split -> suffix of its metrics. The first one is always there and is evaluated during training."""
+        if self.name == "mnli":
+            return {"validation_matched": "", "validation_mismatched": "_mm"}
+        return {"validation": ""}
+
+    @property
+    def test_splits(self) -> dict[str, str]:
+        """Split -> name of the submission file."""
+        if self.name == "mnli":
+            return {"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"}
+        return {"test": f"{self.folder}.tsv"}
+
+    def configure_head(self, config: PretrainedConfig, for_training: bool) -> None:
+        """
+        Write the task's classes into a model's configuration.
+
+        Raises:
+            `ValueError`: a model that is only to be evaluated has the task's classes in another order.
+        """
+        if self.is_regression:
+            config.num_labels, config.problem_type = 1, "regression"
+            return
+        present = [str(label).lower() for label in config.id2label.values()]
+        if not for_training and present != list(self.labels) and sorted(present) == sorted(self.labels):
+            raise ValueError(
+                f"{config.name_or_path}: its classes are {present}, those of {self.name} are {list(self.labels)}. "
+                "Evaluated like this, its right answers would count as wrong ones: fine-tune it first (--do_train)."
+            )
+        config.id2label = dict(enumerate(self.labels))
+        config.label2id = {label: index for index, label in enumerate(self.labels)}
+
+    def predict(self, logits: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray:
+        """
+        Class indices, or scores clipped to the annotators' scale from 0 to 5, of shape `(n,)`.
+
+        Args:
+            logits (`np.ndarray` of shape `(n, num_labels)`, or a tuple that starts with it):
+                What the model returns; some models return hidden states after the logits.
+        """
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        return np.clip(logits.reshape(-1), 0.0, 5.0) if self.is_regression else logits.argmax(axis=-1)
+
+    def write_submission(self, path: Path, predictions: np.ndarray) -> None:
+        """Write predictions of shape `(n,)`, in the order of the test split, as gluebenchmark.com wants them."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("index\tprediction\n")
+            for index, prediction in enumerate(predictions):
+                file.write(f"{index}\t{self._as_submitted(prediction)}\n")
+
+    def _as_submitted(self, prediction: float) -> str:
+        if self.is_regression:
+            return f"{prediction:.3f}"
+        return self.labels[prediction] if self.named_predictions else str(prediction)
+
+
+PAIR = ("sentence1", "sentence2")
+
+TASKS = {
+    task.name: task
+    for task in (
+        GlueTask("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable")),
+        GlueTask("sst2", "SST-2", ("sentence",), ("negative", "positive")),
+        GlueTask("mrpc", "MRPC", PAIR, ("not_equivalent", "equivalent")),
+        GlueTask("stsb", "STS-B", PAIR, ()),
+        GlueTask("qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate")),
+        GlueTask("mnli", "MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), True),
+        GlueTask("qnli", "QNLI", ("question", "sentence"), ("entailment", "not_entailment"), True),
+        GlueTask("rte", "RTE", PAIR, ("entailment", "not_entailment"), True),
+        GlueTask("wnli", "WNLI", PAIR, ("not_entailment", "entailment")),
+    )
+}
+
+
+def find_task(name: str) -> GlueTask:
+    """
+    The task with this name, in the Hub's spelling (`sst2`) or the official one (`SST-2`).
+
+    Raises:
+        `ValueError`: there is no such task; the message has the nearest name and all names.
+    """
+    key = name.lower().replace("-", "")
+    if key not in TASKS:
+        nearest = difflib.get_close_matches(key, TASKS, n=1, cutoff=0.3)
+        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(f"task_name={name!r}: {advice}GLUE's tasks are {', '.join(TASKS)}.")
+    return TASKS[key]

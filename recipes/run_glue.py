@@ -1,0 +1,193 @@
+"""
+Fine-tune a pretrained encoder on a GLUE task with AdamW, AdamW-SAM or AdamW-SAMPa.
+
+    python recipes/run_glue.py recipes/glue/mrpc/sam.yaml --rho 0.1
+    torchrun --standalone --nproc_per_node 2 recipes/run_glue.py recipes/glue/mrpc/sampa-0.1.yaml
+
+The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_glue.py --help`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from common import workflow
+from common.examples import corrupt_labels, hold_out, take_sample
+from common.metrics import load_metric
+from common.options import parse_recipe
+from datasets import Dataset
+from glue_data import HUB_DATASET, load_glue
+from glue_metric import GlueMetric
+from glue_tasks import GlueTask, find_task
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    TrainingArguments,
+)
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from hf_sam import SAMConfig, SAMTrainer
+
+
+Splits = dict[str, Dataset]
+
+
+@dataclass
+class GlueArguments:
+    """The task, the model and the data; how to train is in `TrainingArguments` and `SAMConfig`."""
+
+    task_name: str = field(metadata={"help": "cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."})
+    model_name_or_path: str = field(
+        default="google-bert/bert-base-uncased", metadata={"help": "Model on the Hub, or a folder."}
+    )
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder with parquet or official TSV files. Default: nyu-mll/glue on the Hub."}
+    )
+    max_length: int = field(default=128, metadata={"help": "Longest input in tokens; longer ones are truncated."})
+    pad_to_max_length: bool = field(
+        default=False, metadata={"help": "Pad every batch to max_length instead of to its longest input."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on a random sample of this size, drawn with data_seed or seed."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate on a random sample of this size, drawn with data_seed or seed."}
+    )
+    holdout: float = field(
+        default=0.0,
+        metadata={
+            "help": "Evaluate on this part of the training sample, taken out of training, not on the validation split."
+        },
+    )
+    label_noise: float = field(
+        default=0.0, metadata={"help": "Part of the training labels to replace by wrong ones, from 0 to 1."}
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
+    )
+
+
+def main(args: list[str] | None = None) -> dict[str, float]:
+    """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
+    glue_args, training_args, sam_config = parse_recipe((GlueArguments, TrainingArguments, SAMConfig), args)
+    task = find_task(glue_args.task_name)
+    checkpoint = workflow.prepare(training_args)
+
+    # Data before the model: a wrong folder should be reported at once.
+    with training_args.main_process_first(desc="loading the data"):
+        train, evaluation, test = choose_examples(task, glue_args, training_args)
+    model, tokenizer = load_model(task, glue_args, for_training=training_args.do_train)
+    with training_args.main_process_first(desc="tokenizing"):
+        train, evaluation, test = (
+            tokenize(splits, task, tokenizer, glue_args) for splits in (train, evaluation, test)
+        )
+
+    metric = load_metric("glue", fallback=GlueMetric, config_name=task.name)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        result = metric.compute(predictions=task.predict(prediction.predictions), references=prediction.label_ids)
+        if len(result) > 1:
+            result["combined_score"] = sum(result.values()) / len(result)
+        return result
+
+    trainer = SAMTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train.get("train"),
+        eval_dataset=evaluation.get(""),
+        data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if training_args.fp16 else None),
+        processing_class=tokenizer,
+        compute_metrics=compute_metrics,
+        sam_config=sam_config,
+    )
+    # Classification heads accept num_items_in_batch and ignore it, so the Trainer would multiply loss and gradient by
+    # the number of micro-batches and of ranks. For every method alike, or clipping and losses could not be compared.
+    trainer.model_accepts_loss_kwargs = False
+
+    metrics = {}
+    if training_args.do_train:
+        workflow.train(trainer, checkpoint)
+    if training_args.do_eval:
+        metrics = workflow.evaluate(trainer, evaluation)
+    if training_args.do_predict:
+        for file_name, split in test.items():
+            predictions = task.predict(trainer.predict(split, metric_key_prefix="predict").predictions)
+            if trainer.is_world_process_zero():
+                task.write_submission(Path(training_args.output_dir) / file_name, predictions)
+    if training_args.do_train:
+        workflow.share(
+            trainer,
+            language="en",
+            tasks="text-classification",
+            tags=["glue", task.name],
+            dataset_tags=HUB_DATASET,
+            dataset_args=task.name,
+            dataset=f"GLUE {task.folder}",
+        )
+    return metrics
+
+
+def choose_examples(
+    task: GlueTask, glue_args: GlueArguments, training_args: TrainingArguments
+) -> tuple[Splits, Splits, Splits]:
+    """The examples to train on, to evaluate on (by suffix of the metrics) and to predict (by submission file)."""
+    wanted = ["train"] if training_args.do_train or glue_args.holdout else []
+    if training_args.do_eval and not glue_args.holdout:
+        wanted += task.validation_splits
+    if training_args.do_predict:
+        wanted += task.test_splits
+    loaded = load_glue(task, wanted, glue_args.data_dir)
+
+    seed = workflow.data_seed(training_args)
+    train = {"train": take_sample(loaded["train"], glue_args.max_train_samples, seed)} if "train" in loaded else {}
+    evaluation = {suffix: loaded[split] for split, suffix in task.validation_splits.items() if split in loaded}
+    test = {file: loaded[split].remove_columns("label") for split, file in task.test_splits.items() if split in loaded}
+
+    if glue_args.holdout:
+        train["train"], evaluation[""] = hold_out(train["train"], glue_args.holdout, seed)
+    evaluation = {suffix: take_sample(split, glue_args.max_eval_samples, seed) for suffix, split in evaluation.items()}
+    if glue_args.label_noise and train:
+        clean = train["train"]
+        labels = corrupt_labels(clean["label"], glue_args.label_noise, seed, len(task.labels) or None)
+        train["train"] = clean.remove_columns("label").add_column("label", labels, feature=clean.features["label"])
+    return train, evaluation, test
+
+
+def load_model(task: GlueTask, glue_args: GlueArguments, for_training: bool) -> tuple[PreTrainedModel, Tokenizer]:
+    """The model with a head for the task, and its tokenizer."""
+    config = AutoConfig.from_pretrained(glue_args.model_name_or_path)
+    task.configure_head(config, for_training)
+    tokenizer = AutoTokenizer.from_pretrained(glue_args.model_name_or_path)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        glue_args.model_name_or_path,
+        config=config,
+        # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+        dtype=torch.float32,
+        ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
+    )
+    return model, tokenizer
+
+
+def tokenize(splits: Splits, task: GlueTask, tokenizer: Tokenizer, glue_args: GlueArguments) -> Splits:
+    """Token ids instead of sentences; the label stays where there is one."""
+    options = {
+        "truncation": True,
+        "max_length": min(glue_args.max_length, tokenizer.model_max_length),
+        "padding": "max_length" if glue_args.pad_to_max_length else False,
+    }
+
+    def encode(batch):
+        return tokenizer(*(batch[name] for name in task.sentences), **options)
+
+    return {
+        key: split.map(encode, batched=True, remove_columns=[name for name in split.column_names if name != "label"])
+        for key, split in splits.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
