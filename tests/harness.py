@@ -1,4 +1,4 @@
-"""Tiny training runs: in goes a `Run` (plain values, so it can travel to other processes), out comes what it left behind."""
+"""Tiny training runs: in goes a `Run` of plain values, so it can travel to other processes; out comes what it left."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -106,7 +106,12 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 def optimizer_state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Every tensor of the optimizer's state, by position and name."""
     state = trainer.optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value.clone() for index, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{index}.{name}": torch.as_tensor(value).clone()
+        for index, entry in state.items()
+        for name, value in entry.items()
+        if value is not None
+    }
 
 
 def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The algorithms once more, independently: plain float64 formulas on a list of arrays, without hf_sam and without Trainer.
+"""The algorithms once more, independently: plain float64 formulas on arrays, without hf_sam and without Trainer.
 
 Weights are the dictionary of `TinyModel` without dropout and BatchNorm. A window is a list over ranks of a list over
 micro-batches of (x, labels).

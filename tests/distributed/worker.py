@@ -1,4 +1,4 @@
-"""One rank: runs every run of `runs.json` and saves what it has at the end, also a digest of its weights per update."""
+"""One rank: runs every run of `runs.json` and saves what it has at the end, and a digest of its weights per update."""
 
 import hashlib
 import json

@@ -1,0 +1,106 @@
+"""A run that was interrupted and resumed equals the uninterrupted one, bit for bit; stock checkpoints go both ways."""
+
+import json
+import logging
+
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback
+
+from tests import harness
+
+
+UPDATES_PER_EPOCH = 11
+METHODS = {
+    "sam": {},
+    "sampa": {"method": "sampa"},
+    "sampa with lambda 0": {"method": "sampa", "config": {"sampa_lambda": 0.0}},
+    "sampa with accumulation": {
+        "method": "sampa",
+        "arguments": {"gradient_accumulation_steps": 3, "num_train_epochs": 6},
+    },
+}
+
+
+class StopAfter(TrainerCallback):
+    """Interrupts training after an update, as a job that reaches its time limit."""
+
+    def __init__(self, update: int):
+        self.update = update
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.update
+
+
+def make_run(name: str, **options) -> harness.Run:
+    values = {"model": {"dropout": 0.3}, "examples": 44} | METHODS[name] | options
+    values["arguments"] = {
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "num_train_epochs": 3,
+        "train_sampling_strategy": "random",
+    } | values.get("arguments", {})
+    return harness.Run(**values)
+
+
+@pytest.mark.parametrize("stop", [5, 8, UPDATES_PER_EPOCH, 20])
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_equals_uninterrupted(name, stop, tmp_path):
+    """In the middle and at the end of an epoch (11 updates each, 4 with accumulation)."""
+    whole = harness.train(make_run(name), tmp_path / "whole")
+    harness.train(make_run(name), tmp_path / "cut", callbacks=[StopAfter(stop)])
+    resumed = harness.train(make_run(name, resume_from=str(tmp_path / f"cut/checkpoint-{stop}")), tmp_path / "cut")
+    assert resumed["state"]["global_step"] == whole["state"]["global_step"]
+    assert harness.same_bits(resumed["weights"], whole["weights"])
+    assert harness.same_bits(resumed["optimizer"], whole["optimizer"])
+    assert torch.equal(resumed["rng"], whole["rng"])
+
+
+def test_without_the_lookahead_gradient_a_resumed_run_would_differ(tmp_path):
+    whole = harness.train(make_run("sampa"), tmp_path / "whole")
+    checkpoint = tmp_path / "whole/checkpoint-5"
+    (checkpoint / "sam_state.safetensors").unlink()
+    resumed = harness.train(make_run("sampa", resume_from=str(checkpoint)), tmp_path / "again")
+    assert harness.largest_difference(resumed["weights"], whole["weights"]) > 1e-9
+
+
+def test_the_stock_trainer_continues_a_sampa_checkpoint_and_the_other_way_round(tmp_path):
+    harness.train(make_run("sampa"), tmp_path / "sampa")
+    by_stock = harness.train(
+        make_run("sampa", trainer="stock", resume_from=str(tmp_path / "sampa/checkpoint-20")), tmp_path / "stock"
+    )
+    assert by_stock["state"]["global_step"] == 3 * UPDATES_PER_EPOCH
+    # Its optimizer went on from the checkpoint, not from nothing.
+    assert float(by_stock["optimizer"]["0.step"]) == 3 * UPDATES_PER_EPOCH
+
+    harness.train(make_run("sam", trainer="stock"), tmp_path / "first")
+    for name in ("sam", "sampa"):
+        by_ours = harness.train(make_run(name, resume_from=str(tmp_path / "first/checkpoint-20")), tmp_path / name)
+        assert float(by_ours["optimizer"]["0.step"]) == 3 * UPDATES_PER_EPOCH
+
+
+def test_options_are_written_to_every_checkpoint_and_a_change_is_warned_of(tmp_path, caplog):
+    run = make_run("sampa", config={"sampa_lambda": 0.2})
+    trainer = harness.make_trainer(run, tmp_path, callbacks=[StopAfter(2)])
+    trainer.train()
+    trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"):
+        options = json.loads((folder / "sam_config.json").read_text())
+        assert (options["method"], options["sampa_lambda"]) == ("sampa", 0.2)
+        assert (folder / "training_args.bin").is_file()
+
+    changed = make_run("sam", resume_from=str(tmp_path / "checkpoint-2"))
+    with caplog.at_level(logging.WARNING, logger="hf_sam"):
+        harness.train(changed, tmp_path / "again")
+    assert "method='sam'" in caplog.text
+    assert "'sampa'" in caplog.text
+    assert "sampa_lambda=0.1" in caplog.text
+    assert "0.2" in caplog.text
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    harness.train(make_run("sampa"), tmp_path / "first")
+    trainer = harness.make_trainer(make_run("sampa"), tmp_path / "second")
+    assert isinstance(trainer, Trainer)
+    with pytest.raises(ValueError, match="lookahead gradient"):
+        trainer.sam_method.load_state_dict({"inner.weight": torch.zeros(1)}, dict(trainer.model.named_parameters()))
