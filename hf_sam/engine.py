@@ -44,7 +44,6 @@ class GradientEngine:
         no_sync (`Callable`): context in which gradients stay on their rank.
         device (`torch.device`): where the losses are.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
-        last_update_was_skipped (`bool`): the scaler found the last gradient not finite.
     """
 
     model: nn.Module
@@ -53,7 +52,6 @@ class GradientEngine:
     no_sync: Callable[[], AbstractContextManager]
     device: torch.device
     scaler: Any = None
-    last_update_was_skipped: bool = False
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -94,7 +94,6 @@ class SAMTrainerMixin:
             no_sync=partial(self.accelerator.no_sync, model=model),
             device=self.args.device,
             scaler=self.accelerator.scaler,
-            last_update_was_skipped=self.accelerator.optimizer_step_was_skipped,
         )
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -212,9 +211,8 @@ class SAMTrainerMixin:
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        skipped = self.accelerator.optimizer_step_was_skipped
         names = {weight: name for name, weight in self.model.named_parameters()}
-        state = {} if skipped else self.sam_method.state_dict(names)
+        state = self.sam_method.state_dict(names)
         if state and self.args.should_save:
             safetensors.torch.save_file(
                 {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)

@@ -1,12 +1,15 @@
 """Tiny training runs: in goes a `Run` of plain values, so it can travel to other processes; out comes what it left."""
 
+import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hf_sam import SAMConfig, SAMTrainer
 
@@ -17,8 +20,18 @@ FEATURES, HIDDEN, CLASSES = 6, 8, 3
 class TinyModel(nn.Module):
     """x (batch, 6) -> 3 classes, by one hidden layer of 8. Returns mean cross entropy and logits."""
 
-    def __init__(self, dropout: float = 0.0, batch_norm: bool = False, unused: bool = False, frozen: bool = False):
+    def __init__(
+        self,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        unused: bool = False,
+        frozen: bool = False,
+        explode_at: Sequence[int] = (),
+        explode_on_rank: int = 0,
+    ):
         super().__init__()
+        # The passes, counted from 0, whose gradient is not finite on one rank.
+        self.explode_at, self.explode_on_rank, self.passes = explode_at, explode_on_rank, 0
         self.inner = nn.Linear(FEATURES, HIDDEN)
         self.norm = nn.BatchNorm1d(HIDDEN) if batch_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -30,7 +43,12 @@ class TinyModel(nn.Module):
 
     def forward(self, x, labels=None):
         logits = self.outer(self.dropout(torch.tanh(self.norm(self.inner(x)))))
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        loss = nn.functional.cross_entropy(logits, labels)
+        if self.training:
+            if self.passes in self.explode_at and int(os.environ.get("RANK", "0")) == self.explode_on_rank:
+                loss = loss * torch.inf
+            self.passes += 1
+        return {"loss": loss, "logits": logits}
 
 
 @dataclass
@@ -46,6 +64,7 @@ class Run:
     dtype: str = "float64"
     resume_from: str | None = None
     iterable: bool = False
+    loss_scale: float | None = None
 
 
 def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
@@ -55,6 +74,41 @@ def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict
     noise = torch.randn(examples, CLASSES, generator=generator, dtype=torch.float64)
     labels = (x @ teacher + noise).argmax(-1)
     return [{"x": row.to(dtype), "labels": label} for row, label in zip(x, labels, strict=True)]
+
+
+class UnscaleBeforeClipping(TrainerCallback):
+    """fp16 without an accelerator: the model is wrapped without autocast, then loss scaling works as it does there."""
+
+    def __init__(self, trainer: Trainer):
+        self.accelerator = trainer.accelerator
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.accelerator.native_amp = True
+        self.accelerator.state._mixed_precision = "fp16"
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.accelerator.state._mixed_precision = "no"
+
+
+class Trace(TrainerCallback):
+    """Notes after every update the weights, the loss scale, and a hash of all bits of weights and optimizer state."""
+
+    def __init__(self):
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.scales: list[float] = []
+        self.hashes: list[str] = []
+
+    def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
+        self.weights.append(weights_of(model))
+        scaler = getattr(optimizer, "scaler", None)
+        self.scales.append(1.0 if scaler is None else scaler.get_scale())
+        tensors = list(model.state_dict().values())
+        for entry in optimizer.state_dict()["state"].values():
+            tensors += [value for value in entry.values() if torch.is_tensor(value)]
+        digest = hashlib.sha256()
+        for tensor in tensors:
+            digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+        self.hashes.append(digest.hexdigest())
 
 
 class Streamed(torch.utils.data.IterableDataset):
@@ -95,8 +149,14 @@ def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Tr
     data = Streamed(rows) if run.iterable else rows
     common = {"train_dataset": data, "eval_dataset": rows[:8], "callbacks": callbacks}
     if run.trainer == "stock":
-        return (base or Trainer)(model, arguments, **common)
-    return (base or SAMTrainer)(model, arguments, **common, sam_config=SAMConfig(method=run.method, **run.config))
+        trainer = (base or Trainer)(model, arguments, **common)
+    else:
+        config = SAMConfig(method=run.method, **run.config)
+        trainer = (base or SAMTrainer)(model, arguments, **common, sam_config=config)
+    if run.loss_scale is not None:
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=run.loss_scale, growth_interval=4)
+        trainer.add_callback(UnscaleBeforeClipping(trainer))
+    return trainer
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -116,7 +176,8 @@ def optimizer_state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> dict[str, Any]:
     """Train, and return the weights, the optimizer's state, the log and the trainer's state."""
-    trainer = make_trainer(run, output_dir, callbacks, base)
+    trace = Trace()
+    trainer = make_trainer(run, output_dir, [*(callbacks or []), trace], base)
     trainer.train(resume_from_checkpoint=run.resume_from)
     return {
         "weights": weights_of(trainer.model),
@@ -124,6 +185,7 @@ def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] 
         "log": trainer.state.log_history,
         "state": {name: getattr(trainer.state, name) for name in ("global_step", "epoch", "total_flos")},
         "rng": torch.get_rng_state(),
+        "trace": trace,
     }
 
 

@@ -93,9 +93,9 @@ def train_sam(w, windows, rho, scope, **options):
     return w
 
 
-def train_sampa(w, windows, rho, lam, lookahead="optimizer", after_the_last=None, **options):
+def train_sampa(w, windows, rho, lam, lookahead="optimizer", after_the_last=None, updates=None, **options):
     """`after_the_last`: the window that follows the last update; `None` ends the stream (λ = 0)."""
-    adam = Adam(w, len(windows), **options)
+    adam = Adam(w, updates or len(windows), **options)
     h = window_gradient(w, windows[0])
     for window, upcoming in zip(windows, [*windows[1:], after_the_last], strict=True):
         p = window_gradient(perturbed(w, h, rho), window)

@@ -9,7 +9,7 @@ from ..engine import GradientEngine, Window, WindowResult, normalization_modules
 from ..lookahead import gradient_step, trial_step
 from ..parallel import PairExchange, Role
 from ..parallel.exchange import broadcast_statistics, share_scalars
-from ..perturbation import NormalizedAscent, displace, preserved_weights
+from ..perturbation import NormalizedAscent, displace, global_norm, preserved_weights
 from ..rng import preserved_rng
 from .base import Method
 
@@ -50,16 +50,19 @@ class SAMPa(Method):
         self.lookahead_gradient = {}
 
     def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
-        if engine.last_update_was_skipped:
-            # Its h_{t+1} was, or may have been, not finite: start the recursion again.
-            self.lookahead_gradient = {}
         if self.exchange is not None:
             self.exchange.attach(engine.model)
-        if not self.lookahead_gradient:
+        if not self.lookahead_gradient or self._has_overflowed(engine):
             self._compute_first_gradient(engine, window)
         if self.pairs is None:
             return self._one_after_the_other(engine, window, upcoming)
         return self._side_by_side(engine, window, upcoming)
+
+    def _has_overflowed(self, engine: GradientEngine) -> bool:
+        """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
+        if engine.scaler is None:
+            return False
+        return not bool(global_norm(list(self.lookahead_gradient.values())).isfinite())
 
     def _compute_first_gradient(self, engine: GradientEngine, window: Window) -> None:
         """h_0 = g(w_0; W_0)."""

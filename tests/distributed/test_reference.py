@@ -63,8 +63,8 @@ def test_equals_the_reference(name, trained, tmp_path):
 def test_all_ranks_hold_the_same_bits_after_every_update(name, trained):
     _, _, results = trained
     first, *others = results[name]
-    assert len(first["digests"]) == first["state"]["global_step"]
+    assert len(first["trace"].hashes) == first["state"]["global_step"]
     for other in others:
-        assert other["digests"] == first["digests"]
+        assert other["trace"].hashes == first["trace"].hashes
         assert harness.same_bits(other["weights"], first["weights"])
         assert harness.same_bits(other["optimizer"], first["optimizer"])

@@ -1,0 +1,285 @@
+"""What a pushed model says about how it was trained, added to the model card that the host writes."""
+
+import json
+import re
+from dataclasses import MISSING, dataclass, fields, replace
+from enum import Enum
+from typing import Any
+
+import accelerate
+from huggingface_hub import EvalResult, ModelCard
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from .card_texts import HUB_METRICS, METHOD_TEXTS, MSAM_BIBTEX, OPTION_LABELS, SAM_BIBTEX, VALUE_TEXTS, MethodText
+from .config import SAM_CONFIG_NAME, SAMConfig
+
+
+# Arguments that say where and how a run was started or reported, not how the weights came about.
+NOT_HYPERPARAMETERS = re.compile(
+    r"^(output_dir|run_name|project|use_cpu|debug|disable_tqdm|report_to|local_rank|resume_from_checkpoint|do_\w+|"
+    r"accelerator_config|fsdp_config|deepspeed|push_to_hub\w*|(hub|log|logging|save|dataloader|ddp|trackio)_\w+)$"
+)
+MAX_LOG_ROWS = 40
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """
+    What the card tells about a run.
+
+    Args:
+        config ([`SAMConfig`]): its options.
+        args ([`~transformers.TrainingArguments`]): the host's options.
+        log_history (`list[dict]`): what was logged, as [`card_history`] returns it.
+        gradients_per_update (`int`): gradients of one window that one rank computes for an update.
+        pairs (`int`): pairs of ranks that share their data; 0 if every rank reads its own.
+        total_train_batch_size (`int`): examples that one update really sees.
+        model_id (`str`): name of the repository.
+        model: the model, as saved.
+        processing_class (*optional*): its tokenizer or processor.
+        eval_split (`str`, *optional*): split of the data set that the model was evaluated on.
+    """
+
+    config: SAMConfig
+    args: TrainingArguments
+    log_history: list[dict[str, Any]]
+    gradients_per_update: int
+    pairs: int
+    total_train_batch_size: int
+    model_id: str
+    model: Any
+    processing_class: Any = None
+    eval_split: str | None = None
+
+    @property
+    def text(self) -> MethodText:
+        method = self.config.method
+        options = tuple(option.name for option in fields(self.config) if option.name != "method")
+        return METHOD_TEXTS.get(method, MethodText(method, "", options, (SAM_BIBTEX,)))
+
+
+def card_tags(config: SAMConfig) -> list[str]:
+    return ["hf_sam", config.method]
+
+
+def card_history(log_history: list[dict[str, Any]], best_step: int | None = None) -> list[dict[str, Any]]:
+    """
+    The log as the host's card should read it: also in the middle of training, and with the evaluation of the weights
+    that are saved at its end.
+
+    Args:
+        log_history (`list[dict]`): of the Trainer's state.
+        best_step (`int`, *optional*): the step whose weights were loaded at the end of training.
+    """
+    history = list(log_history)
+    end = next((i for i, entry in enumerate(history) if "train_runtime" in entry), None)
+    if end is None:
+        end, best_step = len(history), None
+        history.append({"train_runtime": None})
+    evaluations = [entry for entry in history[end:] if _is_evaluation(entry)]
+    if not evaluations:
+        evaluations = [entry for entry in history[:end] if _is_evaluation(entry)]
+        if best_step is not None:
+            evaluations = [entry for entry in evaluations if entry["step"] == best_step] or evaluations
+    if evaluations:
+        last_step = evaluations[-1]["step"]
+        together = {}
+        for entry in evaluations:
+            together |= entry if entry["step"] == last_step else {}
+        history.append(together)
+    return history
+
+
+def _is_evaluation(entry: dict[str, Any]) -> bool:
+    return any(key.startswith("eval_") for key in entry)
+
+
+def complete_card(card: ModelCard, record: TrainingRecord) -> None:
+    """Add to the host's card, in place: how to use the model, how it was trained, results, versions, citations."""
+    text = card.text
+    text = text.replace(
+        "This model is a fine-tuned version of [](https://huggingface.co/) on",
+        "This model was trained from scratch on",
+    )
+    total = f"- total_train_batch_size: {record.total_train_batch_size}"
+    text = re.sub(r"^- total_train_batch_size: \d+$", total, text, flags=re.MULTILINE)
+    usage, heading = _usage(record), "\n## Model description\n"
+    text = text.replace(heading, f"\n{usage}{heading}", 1) if heading in text else f"{text}\n{usage}"
+    versions = f"- hf_sam {_hf_sam_version()}\n- Accelerate {accelerate.__version__}\n"
+    heading = "### Framework versions\n\n"
+    text = text.replace(heading, heading + versions, 1) if heading in text else f"{text}\n{heading}{versions}"
+    section = "\n".join([_training_section(record), _log_section(record), _citation_section(record)])
+    card.text = f"{text.rstrip()}\n\n{section}"
+    if card.data.get("eval_results"):
+        template = card.data.eval_results[0]
+        template = replace(template, dataset_split=template.dataset_split or record.eval_split)
+        card.data.eval_results = hub_eval_results(template, record.log_history)
+
+
+def hub_eval_results(template: EvalResult, log_history: list[dict[str, Any]]) -> list[EvalResult]:
+    """
+    The last evaluation in `log_history` in the Hub's vocabulary; a metric that the Hub does not know is left out.
+
+    Args:
+        template (`EvalResult`): the task and the dataset.
+        log_history (`list[dict]`): as [`card_history`] returns it. A key `eval_<name>_<metric>` is the metric of
+            another evaluation set.
+    """
+    if isinstance(template.dataset_args, str) and template.dataset_config is None:
+        template = replace(template, dataset_config=template.dataset_args)
+    results = []
+    for key, value in log_history[-1].items():
+        known = [name for name in HUB_METRICS if re.fullmatch(rf"eval_(.+_)?{name}", key)]
+        if not known or not isinstance(value, (int, float)):
+            continue
+        name = max(known, key=len)
+        dataset = key.removeprefix("eval_").removesuffix(name).rstrip("_")
+        dataset_name = f"{template.dataset_name} ({dataset})" if dataset else template.dataset_name
+        metric_name = name.replace("_", " ").capitalize()
+        results.append(
+            replace(
+                template,
+                dataset_name=dataset_name,
+                # Results of one task and dataset are told apart from those of another by what is unique to them.
+                dataset_split=dataset or template.dataset_split,
+                metric_type=HUB_METRICS[name],
+                metric_name=metric_name,
+                metric_value=value,
+            )
+        )
+    return results
+
+
+def _usage(record: TrainingRecord) -> str:
+    imports, load = _loading_code(record)
+    lines = ["## How to use", ""]
+    if load:
+        lines += ["```python", *imports, "", *load, "```", ""]
+    lines += ["To train it further in the same way, with your own `args` and `train_dataset`:", "", "```python"]
+    lines += ["from huggingface_hub import snapshot_download", "from hf_sam import SAMConfig, SAMTrainer", ""]
+    folder = {"checkpoint": "last-checkpoint", "all_checkpoints": "checkpoint-<step>"}.get(record.args.hub_strategy)
+    patterns = [SAM_CONFIG_NAME] if folder is None else [SAM_CONFIG_NAME, f"{folder}/*"]
+    lines += [f'folder = snapshot_download("{record.model_id}", allow_patterns={json.dumps(patterns)})']
+    lines += ["sam_config = SAMConfig.from_pretrained(folder)"]
+    lines += ["trainer = SAMTrainer(model, args, train_dataset=train_dataset, sam_config=sam_config)"]
+    if folder is None:
+        lines += ["trainer.train()"]
+    else:
+        lines += [f'trainer.train(resume_from_checkpoint=f"{{folder}}/{folder}")  # goes on where this run was saved']
+    return "\n".join([*lines, "```", ""])
+
+
+def _loading_code(record: TrainingRecord) -> tuple[list[str], list[str]]:
+    """The import lines and the statements that load what was pushed."""
+    names, load = [], []
+    imports = []
+    model, model_id = record.model, record.model_id
+    if isinstance(model, PreTrainedModel):
+        names.append(type(model).__name__)
+        load.append(f'model = {names[-1]}.from_pretrained("{model_id}")')
+    elif hasattr(model, "peft_config"):
+        base = model.get_base_model()
+        names.append(type(base).__name__)
+        imports.append("from peft import PeftModel")
+        load.append(f'base_model = {names[-1]}.from_pretrained("{base.config._name_or_path}")')
+        load.append(f'model = PeftModel.from_pretrained(base_model, "{model_id}")')
+    processing_class = record.processing_class
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        names.append("AutoTokenizer")
+        load.append(f'tokenizer = AutoTokenizer.from_pretrained("{model_id}")')
+    elif processing_class is not None:
+        names.append("AutoImageProcessor" if hasattr(processing_class, "image_mean") else "AutoProcessor")
+        load.append(f'processor = {names[-1]}.from_pretrained("{model_id}")')
+    if names:
+        imports.append(f"from transformers import {', '.join(sorted(names))}")
+    return imports, load
+
+
+def _training_section(record: TrainingRecord) -> str:
+    config, text = record.config.to_dict(), record.text
+    rows = [("Method", text.name)]
+    for name in text.options:
+        explained = VALUE_TEXTS.get((name, config[name]))
+        rows += [(OPTION_LABELS.get(name, name), f"{config[name]} ({explained})" if explained else config[name])]
+    rows += [("World size", record.args.world_size)]
+    if record.pairs:
+        rows += [("Pairs of ranks", f"{record.pairs} (the two ranks of a pair see the same data)")]
+        gradients = f"{2 * record.gradients_per_update}, side by side on the two ranks of a pair"
+    else:
+        gradients = f"{record.gradients_per_update}, one after the other"
+    rows += [("Total train batch size", record.total_train_batch_size)]
+    rows += [("Gradient computations per update", gradients)]
+    changed = json.dumps(non_default_arguments(record.args), indent=2)
+    return "\n".join(
+        [
+            "## Sharpness-aware training",
+            "",
+            f"{text.story} The same options, for a program to read, are in `{SAM_CONFIG_NAME}`.".lstrip(),
+            "",
+            _table(["Option", "Value"], rows),
+            "### Non-default hyperparameters",
+            "",
+            "```json",
+            changed,
+            "```",
+            "",
+        ]
+    )
+
+
+def non_default_arguments(args: TrainingArguments) -> dict[str, Any]:
+    """The hyperparameters among `args` that differ from their defaults, by name, as plain values."""
+    values = args.to_dict()
+    changed = {}
+    for option in fields(args):
+        if not option.init or NOT_HYPERPARAMETERS.match(option.name):
+            continue
+        default = option.default_factory() if option.default_factory is not MISSING else option.default
+        default = default.value if isinstance(default, Enum) else default
+        value = values[option.name]
+        # The arguments fill some defaults of None in with an empty value.
+        if value != default and (value or default):
+            changed[option.name] = value
+    return changed
+
+
+def _log_section(record: TrainingRecord) -> str:
+    logged = [entry for entry in record.log_history if "loss" in entry]
+    columns = ["loss", *sorted({key for entry in logged for key in entry if key.startswith("sam/")})]
+    every = -(-len(logged) // MAX_LOG_ROWS)
+    shown = logged[every - 1 :: every] if logged else []
+    rows = [
+        (entry["step"], _number(entry.get("epoch")), *(_number(entry.get(column)) for column in columns))
+        for entry in shown
+    ]
+    lines = ["### Training log", ""]
+    if not rows:
+        return "\n".join([*lines, "Nothing was logged.", ""])
+    lines += [
+        "`loss` is the training loss at the weights, `sam/sharpness` how much higher it is at the perturbed weights. "
+        "The whole log is in `trainer_state.json`" + (f"; here is every {every}th entry." if every > 1 else "."),
+        "",
+    ]
+    return "\n".join([*lines, _table(["Step", "Epoch", *columns], rows)])
+
+
+def _citation_section(record: TrainingRecord) -> str:
+    entries = list(record.text.bibtex)
+    if record.config.ascent_scope == "micro_batch" and "ascent_scope" in record.text.options:
+        entries.append(MSAM_BIBTEX)
+    return "\n".join(["## Citation", "", "```bibtex", "\n\n".join(entries), "```", ""])
+
+
+def _table(header: list[str], rows: list[tuple]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _hf_sam_version() -> str:
+    from . import __version__
+
+    return __version__
