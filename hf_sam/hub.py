@@ -27,7 +27,8 @@ class HubMixin:
       repository that cannot be created when the Trainer is (no token, a wrong one, no right to the namespace) is tried
       again at every push, so a token that is put right in the meantime is used. `push_to_hub` returns `None` where it
       failed.
-    - A checkpoint is pushed when all ranks have written their part of it.
+    - A checkpoint is pushed when all ranks have written their part of it; with `hub_always_push`, when the push before it
+      has ended, so that no file changes while it is read.
     - `args.hub_token` is left out of `training_args.bin`.
     - The model card, `sam_config.json` and the training log (`trainer_state.json`) are part of every push.
     """
@@ -154,8 +155,13 @@ class HubMixin:
             if checkpoint is not None:
                 self._push_log.failed(checkpoint, checkpoint_folder)
             return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done() and not self.args.hub_always_push:
-            return  # as the host does; and what is being pushed now must not change
+        if self.push_in_progress is not None and not self.push_in_progress.is_done():
+            # What is being pushed now must not change. As the host does, either skip this push or make sure of it.
+            if not self.args.hub_always_push:
+                if checkpoint is not None:
+                    self._push_log.skipped(checkpoint, checkpoint_folder)
+                return
+            self.push_in_progress.wait_until_done()
         self._hide_token()
         self.sam_config.save_pretrained(self.args.output_dir)
         self.state.save_to_json(os.path.join(self.args.output_dir, TRAINER_STATE_NAME))

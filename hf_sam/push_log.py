@@ -36,6 +36,7 @@ class PushLog:
         self.creation_error: Exception | None = None
         #: Path in the repository ("" is the model at its root) -> local folder.
         self.missing: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
         self._running: list[tuple[Future, str, str]] = []
         self._lock = threading.RLock()
         self._reason = ""
@@ -58,7 +59,12 @@ class PushLog:
         self.missing[path_in_repo] = folder
         self._reason = explain(self.creation_error if error is None else error, self.token)
 
+    def skipped(self, path_in_repo: str, folder: str) -> None:
+        """Nothing was pushed, since the push before is not finished; told only if something fails."""
+        self._skipped[path_in_repo] = folder
+
     def pushed(self, path_in_repo: str) -> None:
+        self._skipped.pop(path_in_repo, None)
         if self.missing.pop(path_in_repo, None) is not None and not self.missing:
             self._told.clear()
             self._last_message = ""
@@ -107,9 +113,10 @@ class PushLog:
             logger.error(self.message(outlook))
 
     def message(self, outlook: str = "") -> str:
-        things = ["the model" if path == "" else path for path in self.missing]
-        kept = {path: folder for path, folder in self.missing.items() if os.path.isdir(folder)}
-        gone = [path for path in self.missing if path not in kept]
+        missing = self.missing | self._skipped
+        things = ["the model" if path == "" else path for path in missing]
+        kept = {path: folder for path, folder in missing.items() if os.path.isdir(folder)}
+        gone = [path for path in missing if path not in kept]
         lines = [f"Not pushed to {self.repository} on the Hub: {', '.join(things)}. The reason: {self._reason}."]
         lines += [f"{outlook}Nothing is lost: everything is in {os.path.abspath(self.args.output_dir)}"]
         if gone:
@@ -150,6 +157,8 @@ def explain(error: BaseException, token: str | None = None) -> str:
     response = getattr(error, "response", None)
     if response is None:
         text = f"{type(error).__name__}: {error}"
+        if isinstance(error, ConnectionError) or type(error).__module__.startswith("httpx"):
+            text = f"the connection failed ({text})"
     elif response.status_code == 401 and token is None:
         return "no token was found"
     else:

@@ -121,6 +121,10 @@ class LocalHub:
                     )
 
 
+class Dropped(Exception):  # noqa: N818
+    """The connection of this request is gone."""
+
+
 class _QuietHandler(WSGIRequestHandler):
     def log(self, *args):
         pass
@@ -132,7 +136,7 @@ def _drop_connection() -> None:
     connection = request.environ["werkzeug.socket"]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionError("dropped on purpose")
+    raise Dropped
 
 
 def _keep_escaped_slashes(wsgi_app):
@@ -175,6 +179,10 @@ def build_app(hub: LocalHub) -> Flask:
         if error.status >= 500:
             response.headers["Retry-After"] = "0"
         return response
+
+    @app.errorhandler(Dropped)
+    def answer_to_nobody(dropped: Dropped):
+        return ""
 
     @app.get("/api/whoami-v2")
     def whoami():
