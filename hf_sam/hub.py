@@ -27,8 +27,8 @@ class HubMixin:
       repository that cannot be created when the Trainer is (no token, a wrong one, no right to the namespace) is tried
       again at every push, so a token that is put right in the meantime is used. `push_to_hub` returns `None` where it
       failed.
-    - A checkpoint is pushed when all ranks have written their part of it; with `hub_always_push`, when the push before it
-      has ended, so that no file changes while it is read.
+    - A checkpoint is pushed when all ranks have written their part of it; with `hub_always_push`, when the push before
+      it has ended, so that no file changes while it is read.
     - `args.hub_token` is left out of `training_args.bin`.
     - The model card, `sam_config.json` and the training log (`trainer_state.json`) are part of every push.
     """

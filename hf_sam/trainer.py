@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
 from .config import SAM_CONFIG_NAME, SAMConfig
-from .engine import GradientEngine, MicroBatch, WindowResult
+from .engine import GradientEngine, MicroBatch, WindowResult, normalization_modules
 from .methods import METHODS
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
+from .parallel.exchange import broadcast_statistics
 from .validation import check_compatibility
 
 
@@ -76,6 +77,9 @@ class SAMTrainerMixin:
         if self._stream is not None and self._stream.upcoming is not None:
             upcoming = as_window(*self._stream.upcoming)
         result = self.sam_method.window_gradient(self._engine(model, kwargs), window, upcoming)
+        statistics = normalization_modules(model)
+        if statistics and self.args.world_size > 1:
+            broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
         self._results.append(result)
         return result.loss
 

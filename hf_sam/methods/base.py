@@ -34,6 +34,11 @@ class Method(ABC):
     def gradients_per_update(self) -> int:
         """How many gradients of one window this process computes for an update."""
 
+    @property
+    def rank_of_statistics(self) -> int:
+        """A rank that computes the unperturbed pass; all others take over its running statistics after each update."""
+        return 0
+
     @abstractmethod
     def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
         """Leave in `.grad` what the optimizer is to step with, and all weights with the bits they had before."""

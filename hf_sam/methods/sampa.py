@@ -5,10 +5,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from ..engine import GradientEngine, Window, WindowResult, normalization_modules
+from ..engine import GradientEngine, Window, WindowResult
 from ..lookahead import gradient_step, trial_step
 from ..parallel import PairExchange, Role
-from ..parallel.exchange import broadcast_statistics, share_scalars
+from ..parallel.exchange import share_scalars
 from ..perturbation import NormalizedAscent, displace, global_norm, preserved_weights
 from ..rng import preserved_rng
 from .base import Method
@@ -45,6 +45,10 @@ class SAMPa(Method):
     @property
     def gradients_per_update(self) -> int:
         return 2 if self.pairs is None else 1
+
+    @property
+    def rank_of_statistics(self) -> int:
+        return 0 if self.pairs is None else 1
 
     def reset(self) -> None:
         self.lookahead_gradient = {}
@@ -110,9 +114,6 @@ class SAMPa(Method):
         if upcoming is None:
             self.lookahead_gradient = {}
             loss = perturbed_loss
-        statistics = normalization_modules(engine.model)
-        if statistics:
-            broadcast_statistics(statistics, source=1)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _perturbed_pass(self, engine: GradientEngine, window: Window, consume: bool) -> tuple[Tensor, Tensor]:
