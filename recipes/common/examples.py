@@ -1,9 +1,55 @@
 """Which training examples a run sees: a seeded sample, a held-out part, wrong labels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
+
+
+@dataclass
+class ExampleArguments:
+    """Which examples of the data a run trains on and is measured with."""
+
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on a random sample of this size, drawn with data_seed or seed."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate on a random sample of this size, drawn with data_seed or seed."}
+    )
+    holdout: float = field(
+        default=0.0,
+        metadata={"help": "Evaluate on this part of the training sample, taken out of training, instead."},
+    )
+    label_noise: float = field(
+        default=0.0, metadata={"help": "Part of the training labels to replace by wrong ones, from 0 to 1."}
+    )
+
+    def choose(
+        self, train: Dataset | None, evaluation: dict[str, Dataset], seed: int, num_classes: int | None
+    ) -> tuple[Dataset | None, dict[str, Dataset]]:
+        """
+        Args:
+            train (`Dataset`, *optional*): All there is to train on. Needed with `holdout`.
+            evaluation (`dict[str, Dataset]`): All there is to evaluate on. With `holdout`, the held-out part replaces
+                the one named `""`.
+            seed (`int`): Of every draw.
+            num_classes (`int`, *optional*): `None` for regression.
+
+        Raises:
+            `ValueError`: an option has a value that the data does not allow.
+        """
+        if train is not None:
+            train = take_sample(train, self.max_train_samples, seed)
+        if self.holdout:
+            train, held_out = hold_out(train, self.holdout, seed)
+            evaluation = evaluation | {"": held_out}
+        evaluation = {name: take_sample(split, self.max_eval_samples, seed) for name, split in evaluation.items()}
+        if self.label_noise and train is not None:
+            labels = corrupt_labels(train["label"], self.label_noise, seed, num_classes)
+            feature = train.features["label"]
+            train = train.remove_columns("label").add_column("label", labels, feature=feature)
+        return train, evaluation
 
 
 def take_sample(dataset: Dataset, size: int | None, seed: int) -> Dataset:

@@ -1,0 +1,153 @@
+"""CIFAR from the Hub, from parquet files with its columns, or from the original pickle files: the same images."""
+
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from cifar_tasks import CifarTask
+from datasets import ClassLabel, Dataset, Features, Image, load_dataset
+from PIL import Image as Pillow
+
+
+IMAGE_COLUMNS = ("img", "image")
+SIDE = 32  # pixels
+
+# What a pickled array is made of. Where the function lives has changed with NumPy's versions.
+ARRAY_BUILDERS = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+}
+
+
+def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = None) -> dict[str, Dataset]:
+    """
+    Load the wanted splits.
+
+    Args:
+        task (`CifarTask`): The data set.
+        splits (`Iterable[str]`): `"train"`, `"test"`.
+        data_dir (`str`, *optional*): A folder that holds `<split>.parquet` (or the Hub's
+            `<split>-00000-of-00001.parquet`) or the original python pickle files, itself or in a folder with the
+            data set's name or that of the original archive. `None` means the Hub.
+
+    Returns:
+        `dict[str, Dataset]`: by split, with the columns `image` (a pillow image when read) and `label`.
+
+    Raises:
+        `ValueError`: a folder, file or column is missing or broken, or a label is not one of the data set's.
+    """
+    loaded = {}
+    for split in splits:
+        files = None if data_dir is None else _find_files(task, split, Path(data_dir))
+        if files is None:
+            dataset = _from_hub(task, split)
+        elif files[0].suffix == ".parquet":
+            dataset = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+        else:
+            dataset = _from_pickles(task, files)
+        loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])
+    return loaded
+
+
+def _from_hub(task: CifarTask, split: str) -> Dataset:
+    try:
+        return load_dataset(task.hub_dataset, split=split)
+    except OSError as error:
+        raise ValueError(
+            f"{task.hub_dataset} ({split}) cannot be loaded from the Hub, nor from its cache: {error} "
+            "Without a network, give --data_dir a folder with parquet files or the original python pickle files."
+        ) from error
+
+
+def _find_files(task: CifarTask, split: str, data_dir: Path) -> list[Path]:
+    if not data_dir.is_dir():
+        raise ValueError(f"data_dir={str(data_dir)!r}: no such folder.")
+    patterns = (f"{split}.parquet", f"{split}-*-of-*.parquet")
+    # "plain_text" is how the Hub's repository of CIFAR-10 calls the folder with its files.
+    folders = [data_dir, *(data_dir / name for name in (task.name, task.folder, "plain_text"))]
+    for folder in folders:
+        for pattern in patterns:
+            if files := sorted(folder.glob(pattern)):
+                return files
+        batches = [folder / name for name in task.batches[split]]
+        missing = [batch.name for batch in batches if not batch.is_file()]
+        if not missing:
+            return batches
+        if len(missing) < len(batches):
+            raise ValueError(f"{folder}: {', '.join(missing)} missing; download the archive again.")
+    raise ValueError(
+        f"data_dir={str(data_dir)!r}: no {split} split of {task.name}. Looked for {', '.join(patterns)} and "
+        f"{', '.join(task.batches[split])} in the folder and in its {task.name}/, {task.folder}/ and plain_text/."
+    )
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays and Python's own containers, and nothing else: a pickle file may otherwise run any program."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in ARRAY_BUILDERS:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in an archive of images")
+        return ARRAY_BUILDERS[module, name]
+
+
+def _from_pickles(task: CifarTask, files: list[Path]) -> Dataset:
+    images, labels = [], []
+    for path in files:
+        pixels, classes = _read_batch(task, path)
+        # (n, 3072), colour by colour -> n images of (32, 32, 3)
+        images += list(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
+        labels += classes
+    features = Features({"img": Image(), "label": ClassLabel(names=list(task.labels))})
+    return Dataset.from_dict({"img": [Pillow.fromarray(image) for image in images], "label": labels}, features)
+
+
+def _read_batch(task: CifarTask, path: Path) -> tuple[np.ndarray, list[int]]:
+    try:
+        with open(path, "rb") as file:
+            batch = _ArrayUnpickler(file, encoding="bytes").load()
+    # All that a broken pickle is known to raise.
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path}: not one of CIFAR's python pickle files: {error}.") from error
+    columns = {key.decode() if isinstance(key, bytes) else key: value for key, value in dict(batch).items()}
+    labels = next((columns[name] for name in ("fine_labels", "labels") if name in columns), None)
+    pixels = columns.get("data")
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * SIDE * SIDE,):
+        raise ValueError(f"{path}: its 'data' must be bytes of shape (n, {3 * SIDE * SIDE}).")
+    if labels is None or len(labels) != len(pixels):
+        raise ValueError(f"{path}: must have as many labels as images ({len(pixels)}).")
+    return pixels, [int(label) for label in labels]
+
+
+def _checked(task: CifarTask, dataset: Dataset, source: Path | str) -> Dataset:
+    image_column = _find_column(IMAGE_COLUMNS, dataset, source)
+    label_column = _find_column(task.label_columns, dataset, source)
+    if len(dataset) == 0:
+        raise ValueError(f"{source}: has no examples.")
+    feature = dataset.features[label_column]
+    if isinstance(feature, ClassLabel) and feature.num_classes != len(task.labels):
+        raise ValueError(f"{source}: has {feature.num_classes} classes, {task.name} has {len(task.labels)}.")
+    # Spelling may differ (the Hub's CIFAR-100 has "cra" for "crab"), the order may not.
+    if isinstance(feature, ClassLabel) and feature.names != sorted(feature.names):
+        raise ValueError(f"{source}: its classes are not in alphabetical order, as those of {task.name} are.")
+    labels = np.asarray(dataset.with_format("numpy")[label_column][:])
+    if not (labels.min() >= 0 and labels.max() < len(task.labels)):
+        raise ValueError(
+            f"{source}: has labels from {labels.min()} to {labels.max()}, those of {task.name} are 0 to "
+            f"{len(task.labels) - 1}."
+        )
+    dataset = dataset.select_columns([image_column, label_column])
+    dataset = dataset.rename_columns(
+        {old: new for old, new in ((image_column, "image"), (label_column, "label")) if old != new}
+    )
+    features = Features({"image": Image(), "label": ClassLabel(names=list(task.labels))})
+    return dataset if dataset.features == features else dataset.cast(features)
+
+
+def _find_column(names: tuple[str, ...], dataset: Dataset, source: Path | str) -> str:
+    for name in names:
+        if name in dataset.column_names:
+            return name
+    raise ValueError(f"{source}: no column {' or '.join(names)}; it has: {', '.join(dataset.column_names)}.")

@@ -1,0 +1,161 @@
+"""
+Fine-tune an image classifier on CIFAR-10 or CIFAR-100 with AdamW, AdamW-SAM or AdamW-SAMPa.
+
+    python recipes/run_cifar.py recipes/cifar/cifar10/sam.yaml --rho 0.1
+    torchrun --standalone --nproc_per_node 2 recipes/run_cifar.py recipes/cifar/cifar10/sampa-0.2.yaml
+
+The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_cifar.py --help`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from cifar_data import load_cifar
+from cifar_tasks import CifarTask, find_task
+from common import workflow
+from common.examples import ExampleArguments
+from common.options import parse_recipe
+from datasets import Dataset
+from image_examples import Augmentation, AugmentedExamples, ImageExamples, ImageTrainer
+from image_metric import ImageMetrics
+from image_plots import plot_confusion, plot_losses
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedModel,
+    TrainingArguments,
+)
+
+from hf_sam import SAMConfig
+
+
+@dataclass
+class CifarArguments:
+    """The data set, the model and what is done to images; how to train is in `TrainingArguments` and `SAMConfig`."""
+
+    dataset_name: str = field(metadata={"help": "cifar10 or cifar100."})
+    model_name_or_path: str = field(
+        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={"help": "Take only the configuration and the processor from model_name_or_path, and new weights."},
+    )
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder with parquet or the original python pickle files. Default: uoft-cs on the Hub."},
+    )
+    crop_padding: int = field(
+        default=4, metadata={"help": "Random crop: pixels of padding, before the image is resized. 0 for no crop."}
+    )
+    horizontal_flip: bool = field(default=True, metadata={"help": "Mirror half of the training images."})
+    bf16_where_supported: bool = field(
+        default=False, metadata={"help": "Set bf16 where the accelerator computes in it, unless fp16 is set."}
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
+    )
+
+
+def main(args: list[str] | None = None) -> dict[str, float]:
+    """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
+    workflow.use_cpu_without_accelerator()
+    cifar_args, example_args, training_args, sam_config = parse_recipe(
+        (CifarArguments, ExampleArguments, TrainingArguments, SAMConfig), args
+    )
+    task = find_task(cifar_args.dataset_name)
+    augmentation = Augmentation(cifar_args.crop_padding, cifar_args.horizontal_flip)
+    if cifar_args.bf16_where_supported and not training_args.fp16 and computes_in_bf16(training_args.device):
+        training_args = dataclasses.replace(training_args, bf16=True)
+    checkpoint = workflow.prepare(training_args)
+
+    # Data before the model: a wrong folder should be reported at once.
+    with training_args.main_process_first(desc="loading the data"):
+        train, evaluation = choose_examples(task, cifar_args.data_dir, example_args, training_args)
+    model, processor = load_model(task, cifar_args, for_training=training_args.do_train)
+    seed = workflow.data_seed(training_args)
+    evaluation = {name: ImageExamples(split, processor) for name, split in evaluation.items()}
+
+    compute_metrics = ImageMetrics(len(task.labels))
+    trainer = ImageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=None if train is None else AugmentedExamples(train, processor, augmentation, seed),
+        eval_dataset=evaluation.get(""),
+        processing_class=processor,
+        compute_metrics=compute_metrics,
+        sam_config=sam_config,
+    )
+    # Classification heads accept num_items_in_batch and ignore it, so the Trainer would multiply loss and gradient by
+    # the number of micro-batches and of ranks. For every method alike, or clipping and losses could not be compared.
+    trainer.model_accepts_loss_kwargs = False
+
+    metrics = {}
+    output_dir = Path(training_args.output_dir)
+    if training_args.do_train:
+        workflow.train(trainer, checkpoint)
+    if training_args.do_eval:
+        metrics = workflow.evaluate(trainer, evaluation)
+        if trainer.is_world_process_zero():
+            plot_confusion(compute_metrics.confusion, task.labels, output_dir / "confusion_matrix.png")
+    if training_args.do_train:
+        if trainer.is_world_process_zero():
+            plot_losses(trainer.state.log_history, output_dir / "loss_curves.png")
+        workflow.share(
+            trainer,
+            tasks="image-classification",
+            tags=[task.name],
+            dataset_tags=task.hub_dataset,
+            dataset=task.title,
+        )
+    return metrics
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 makes a device faster: no CPU, and no GPU that only imitates it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type in ("xpu", "npu", "hpu")
+
+
+def choose_examples(
+    task: CifarTask, data_dir: str | None, example_args: ExampleArguments, training_args: TrainingArguments
+) -> tuple[Dataset | None, dict[str, Dataset]]:
+    """The images to train on, and those to evaluate on, as `{"": split}` as far as they are wanted."""
+    wanted = ["train"] if training_args.do_train or example_args.holdout else []
+    if training_args.do_eval and not example_args.holdout:
+        wanted.append("test")
+    loaded = load_cifar(task, wanted, data_dir)
+    evaluation = {"": loaded["test"]} if "test" in loaded else {}
+    return example_args.choose(
+        loaded.get("train"), evaluation, workflow.data_seed(training_args), num_classes=len(task.labels)
+    )
+
+
+def load_model(
+    task: CifarTask, cifar_args: CifarArguments, for_training: bool
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """The model with a head for the classes, and its image processor (pillow's, with or without torchvision)."""
+    name = cifar_args.model_name_or_path
+    config = AutoConfig.from_pretrained(name)
+    task.configure_head(config, for_training)
+    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+    # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+    if cifar_args.from_scratch:
+        model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    else:
+        model = AutoModelForImageClassification.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
+        )
+    return model, processor
+
+
+if __name__ == "__main__":
+    main()
