@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar_tasks import CifarTask
-from datasets import ClassLabel, Dataset, Features, Image, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
 from PIL import Image as Pillow
 
 
@@ -47,7 +47,7 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
         elif files[0].suffix == ".parquet":
             dataset = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
         else:
-            dataset = _from_pickles(task, files)
+            dataset = _from_pickles(files)
         loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])
     return loaded
 
@@ -93,18 +93,18 @@ class _ArrayUnpickler(pickle.Unpickler):
         return ARRAY_BUILDERS[module, name]
 
 
-def _from_pickles(task: CifarTask, files: list[Path]) -> Dataset:
+def _from_pickles(files: list[Path]) -> Dataset:
     images, labels = [], []
     for path in files:
-        pixels, classes = _read_batch(task, path)
+        pixels, classes = _read_batch(path)
         # (n, 3072), colour by colour -> n images of (32, 32, 3)
         images += list(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
         labels += classes
-    features = Features({"img": Image(), "label": ClassLabel(names=list(task.labels))})
+    features = Features({"img": Image(), "label": Value("int64")})
     return Dataset.from_dict({"img": [Pillow.fromarray(image) for image in images], "label": labels}, features)
 
 
-def _read_batch(task: CifarTask, path: Path) -> tuple[np.ndarray, list[int]]:
+def _read_batch(path: Path) -> tuple[np.ndarray, list[int]]:
     try:
         with open(path, "rb") as file:
             batch = _ArrayUnpickler(file, encoding="bytes").load()
