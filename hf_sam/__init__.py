@@ -1,9 +1,18 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
+from .callbacks import SAMPaSimilarity, WindowCallback
 from .config import SAMConfig
 from .trainer import SAMSeq2SeqTrainer, SAMTrainer, SAMTrainerMixin
 
 
 __version__ = "0.1.0"
 
-__all__ = ["SAMConfig", "SAMSeq2SeqTrainer", "SAMTrainer", "SAMTrainerMixin", "__version__"]
+__all__ = [
+    "SAMConfig",
+    "SAMPaSimilarity",
+    "SAMSeq2SeqTrainer",
+    "SAMTrainer",
+    "SAMTrainerMixin",
+    "WindowCallback",
+    "__version__",
+]

@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
+from .callbacks import WindowCallback
 from .config import SAM_CONFIG_NAME, SAMConfig
-from .engine import GradientEngine, MicroBatch, WindowResult, normalization_modules
+from .engine import GradientEngine, MicroBatch, normalization_modules
 from .methods import METHODS
+from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
@@ -54,7 +57,7 @@ class SAMTrainerMixin:
         self.sam_method = method(self.sam_config, self._pairs)
         self._window: list[MicroBatch] = []
         self._stream: WindowStream | None = None
-        self._results: list[WindowResult] = []
+        self._observations = Observations()
 
     # ---- one update ----
 
@@ -76,18 +79,25 @@ class SAMTrainerMixin:
         upcoming = None
         if self._stream is not None and self._stream.upcoming is not None:
             upcoming = as_window(*self._stream.upcoming)
-        result = self.sam_method.window_gradient(self._engine(model, kwargs), window, upcoming)
+        engine = self._engine(model, kwargs)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, WindowCallback):
+                self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
+        result = self.sam_method.window_gradient(engine, window, upcoming)
+        self._observations.add_result(result)
+        # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
+        self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
         statistics = normalization_modules(model)
         if statistics and self.args.world_size > 1:
             broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
-        self._results.append(result)
         return result.loss
 
     def _engine(self, model: nn.Module, kwargs: dict[str, Any]) -> GradientEngine:
-        host_step = super().training_step
+        host_step, flos_of = super().training_step, super().floating_point_ops
 
         def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
             self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
+            self.current_flos += flos_of(micro_batch.inputs)
             # The host may take labels out of its inputs, and every pass needs them.
             return host_step(model, copy.copy(micro_batch.inputs), micro_batch.num_items_in_batch, **kwargs)
 
@@ -101,15 +111,18 @@ class SAMTrainerMixin:
         )
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        result = super().compute_loss(model, inputs, *args, **kwargs)
-        if not (
-            self._pairs and model.training and self._items_are_counted_over_ranks(kwargs.get("num_items_in_batch"))
-        ):
-            return result
-        # The host multiplies by the number of ranks where the gradient is averaged over half of them.
-        if isinstance(result, tuple):
-            return result[0] / 2, *result[1:]
-        return result / 2
+        # Where the host, or a subclass, multiplies by the number of ranks, the gradient is averaged over half of them.
+        with self._shards_for_ranks() if self._pairs else nullcontext():
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    @contextmanager
+    def _shards_for_ranks(self) -> Iterator[None]:
+        accelerator = self.accelerator
+        self.accelerator = PairLoading(accelerator, self._pairs)
+        try:
+            yield
+        finally:
+            self.accelerator = accelerator
 
     def _items_are_counted_over_ranks(self, num_items_in_batch: Tensor | int | None) -> bool:
         return num_items_in_batch is not None and self.args.average_tokens_across_devices
@@ -124,21 +137,15 @@ class SAMTrainerMixin:
             self._forget_run()
 
     def _forget_run(self) -> None:
-        self._window, self._results = [], []
+        self._window, self._observations = [], Observations()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
         self.sam_method.reset()
 
     def get_train_dataloader(self) -> Any:
-        if self._pairs is None:
+        with self._shards_for_ranks() if self.sam_method.needs_upcoming_window else nullcontext():
             return super().get_train_dataloader()
-        accelerator = self.accelerator
-        self.accelerator = PairLoading(accelerator, self._pairs)
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.accelerator = accelerator
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         if not self.sam_method.needs_upcoming_window:
@@ -184,27 +191,9 @@ class SAMTrainerMixin:
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds what the method saw since the last log, as means over updates and ranks, beside the training loss."""
         # All ranks come here together when the control says so; a user's own `log` may come from one rank.
-        if self._results and "loss" in logs and self.control.should_log:
-            logs |= self._drain_results()
+        if self._observations and "loss" in logs and self.control.should_log:
+            logs |= self._observations.drain(self.args.device, self.args.world_size)
         super().log(logs, *args, **kwargs)
-
-    def _drain_results(self) -> dict[str, float]:
-        results, self._results = self._results, []
-        means = torch.stack(
-            [
-                torch.stack([getattr(result, name).to(self.args.device, torch.float32) for result in results]).mean()
-                for name in ("loss", "perturbed_loss", "ascent_grad_norm")
-            ]
-        )
-        if self.args.world_size > 1:
-            torch.distributed.all_reduce(means)
-            means /= self.args.world_size
-        loss, perturbed_loss, norm = means.tolist()
-        return {
-            "sam/perturbed_loss": perturbed_loss,
-            "sam/sharpness": perturbed_loss - loss,
-            "sam/ascent_grad_norm": norm,
-        }
 
     # ---- checkpoints ----
 

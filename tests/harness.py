@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hf_sam import SAMConfig, SAMTrainer
+from hf_sam import SAMConfig, SAMPaSimilarity, SAMTrainer
 
 
 FEATURES, HIDDEN, CLASSES = 6, 8, 3
@@ -65,6 +65,7 @@ class Run:
     resume_from: str | None = None
     iterable: bool = False
     loss_scale: float | None = None
+    similarity_every: int | None = None
 
 
 def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
@@ -147,6 +148,8 @@ def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Tr
     arguments = TrainingArguments(output_dir=str(output_dir), **defaults | run.arguments)
     rows = make_dataset(run.examples, dtype)
     data = Streamed(rows) if run.iterable else rows
+    if run.similarity_every:
+        callbacks = [*(callbacks or []), SAMPaSimilarity(run.similarity_every)]
     common = {"train_dataset": data, "eval_dataset": rows[:8], "callbacks": callbacks}
     if run.trainer == "stock":
         trainer = (base or Trainer)(model, arguments, **common)

@@ -54,8 +54,6 @@ class SAMPa(Method):
         self.lookahead_gradient = {}
 
     def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
-        if self.exchange is not None:
-            self.exchange.attach(engine.model)
         if not self.lookahead_gradient or self._has_overflowed(engine):
             self._compute_first_gradient(engine, window)
         if self.pairs is None:
@@ -70,15 +68,21 @@ class SAMPa(Method):
 
     def _compute_first_gradient(self, engine: GradientEngine, window: Window) -> None:
         """h_0 = g(w_0; W_0)."""
-        if self.exchange is not None:
-            self.exchange.average_over_world()
-        loss_scale = engine.loss_scale
         # A LOOKAHEAD rank goes on from here and stays one window ahead of its partner: same masks for the same window.
         ahead = self.pairs is not None and self.pairs.role is Role.LOOKAHEAD and self.config.same_dropout_mask
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            engine.gradient(window, track_statistics=False)
-        self.lookahead_gradient = engine.take_gradients()
-        _remove_scale(self.lookahead_gradient, loss_scale)
+            self.lookahead_gradient = self.gradient_at_weights(engine, window)
+
+    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
+        """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
+        if self.exchange is not None:
+            self.exchange.attach(engine.model)
+            self.exchange.average_over_world()
+        loss_scale = engine.loss_scale
+        engine.gradient(window, track_statistics=False)
+        gradient = engine.take_gradients()
+        _remove_scale(gradient, loss_scale)
+        return gradient
 
     def _one_after_the_other(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> WindowResult:
         loss_scale = engine.loss_scale
@@ -98,6 +102,7 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _side_by_side(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> WindowResult:
+        self.exchange.attach(engine.model)
         if upcoming is None:
             self.exchange.average_over_world()
         else:

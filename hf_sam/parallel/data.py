@@ -18,13 +18,18 @@ from .topology import Pairs
 
 class PairLoading:
     """
-    Stands in for the `Accelerator` while the train data loader is built, and splits it into K shards instead of N, the
-    same for both ranks of a pair. Everything else is passed on.
+    Stands in for the `Accelerator` where data is dealt and counted: there are K shards instead of N, the same for both
+    ranks of a pair. Everything else is passed on.
+
+    Args:
+        accelerator (`Accelerator`): the real one.
+        pairs ([`Pairs`], *optional*): `None` on a single process, which reads all of the data as one shard.
     """
 
-    def __init__(self, accelerator: Any, pairs: Pairs):
+    def __init__(self, accelerator: Any, pairs: Pairs | None):
         self._accelerator = accelerator
-        self._pairs = pairs
+        self._shard = 0 if pairs is None else pairs.index
+        self.num_processes = 1 if pairs is None else pairs.count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._accelerator, name)
@@ -37,21 +42,22 @@ class PairLoading:
         return prepared if len(prepared) > 1 else prepared[0]
 
     def prepare_data_loader(self, loader: DataLoader, device_placement: bool | None = None, **_: Any) -> DataLoader:
-        accelerator, pairs = self._accelerator, self._pairs
+        accelerator = self._accelerator
         if getattr(loader, "_is_accelerate_prepared", False):
             return loader
         if isinstance(loader.worker_init_fn, partial) and "rank" in loader.worker_init_fn.keywords:
             # The workers of both ranks must draw the same augmentations.
-            loader.worker_init_fn.keywords["rank"] = pairs.index
+            loader.worker_init_fn.keywords["rank"] = self._shard
         prepared = prepare_data_loader(
             loader,
             accelerator.device,
-            num_processes=pairs.count,
-            process_index=pairs.index,
+            num_processes=self.num_processes,
+            process_index=self._shard,
             split_batches=accelerator.split_batches,
             put_on_device=accelerator.device_placement if device_placement is None else device_placement,
             rng_types=["generator"],
-            # Rank 0 cannot read for the others: they are at different windows.
+            # Rank 0 cannot read for the others, which are at different windows; and the loader that would do so fails
+            # on a stream that has ended.
             dispatch_batches=False if isinstance(loader.dataset, IterableDataset) else accelerator.dispatch_batches,
             even_batches=accelerator.even_batches,
             use_seedable_sampler=accelerator.use_seedable_sampler,
