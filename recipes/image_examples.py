@@ -7,9 +7,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageOps
 from torch.utils import data
-from transformers import BaseImageProcessor, TrainerCallback
-
-from hf_sam import SAMTrainer
+from transformers import BaseImageProcessor
 
 
 @dataclass(frozen=True)
@@ -123,38 +121,3 @@ class EpochSampler(data.Sampler[tuple[int, int]]):
         epoch = self.epoch
         order = np.random.default_rng((self.seed, epoch)).permutation(self.size) if self.shuffle else range(self.size)
         return ((epoch, int(index)) for index in order)
-
-
-class _EpochOfLoop(TrainerCallback):
-    """Tells the sampler the epoch of the training loop: accelerate does not reach it in a resumed epoch on shards."""
-
-    def __init__(self, sampler: EpochSampler):
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.sampler.set_epoch(int(state.epoch))
-
-
-class ImageTrainer(SAMTrainer):
-    """
-    [`~hf_sam.SAMTrainer`] on [`AugmentedExamples`].
-
-    Raises:
-        `ValueError`: `train_sampling_strategy` is neither `"random"` nor `"sequential"`.
-    """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        strategy = self.args.train_sampling_strategy
-        if strategy not in ("random", "sequential"):
-            raise ValueError(f"train_sampling_strategy={strategy!r}: images need 'random' or 'sequential'.")
-
-    def _get_train_sampler(self, train_dataset: data.Dataset | None = None) -> data.Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not isinstance(dataset, AugmentedExamples):
-            return super()._get_train_sampler(train_dataset)
-        shuffle = self.args.train_sampling_strategy == "random"
-        sampler = EpochSampler(len(dataset), dataset.seed, shuffle)
-        self.pop_callback(_EpochOfLoop)
-        self.add_callback(_EpochOfLoop(sampler))
-        return sampler

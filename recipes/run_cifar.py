@@ -18,9 +18,10 @@ from common import workflow
 from common.examples import ExampleArguments
 from common.options import parse_recipe
 from datasets import Dataset
-from image_examples import Augmentation, AugmentedExamples, ImageExamples, ImageTrainer
+from image_examples import Augmentation, AugmentedExamples, ImageExamples
 from image_metric import ImageMetrics
 from image_plots import plot_confusion, plot_losses
+from image_trainer import ImageTrainer
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
