@@ -1,0 +1,180 @@
+"""What the benchmarks share: the model, a trainer per method, where the numbers come from, files and tables."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import accelerate
+import torch
+import transformers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from hf_sam import SAMConfig, SAMTrainer
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# name -> options of SAMConfig; None is the stock Trainer with AdamW.
+METHODS = {
+    "stock": None,
+    "none": {"method": "none"},
+    "sam": {"method": "sam", "ascent_scope": "rank"},
+    "sam-global": {"method": "sam", "ascent_scope": "global"},
+    "sampa": {"method": "sampa", "sampa_lambda": 0.1},
+}
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A BERT; the defaults are those of MiniLM-L6. `length` is the number of tokens of every example."""
+
+    hidden: int = 384
+    layers: int = 6
+    heads: int = 12
+    intermediate: int = 1536
+    vocabulary: int = 30522
+    length: int = 64
+
+    def build(self) -> BertForSequenceClassification:
+        set_seed(0)
+        return BertForSequenceClassification(
+            BertConfig(
+                vocab_size=self.vocabulary,
+                hidden_size=self.hidden,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                intermediate_size=self.intermediate,
+                max_position_embeddings=max(512, self.length),
+            )
+        )
+
+
+# For tests and for trying out: the benchmark's steps in milliseconds.
+TINY = ModelSize(hidden=32, layers=2, heads=2, intermediate=64, vocabulary=200, length=8)
+
+
+class RandomTokens(torch.utils.data.Dataset):
+    """`rows` examples of random tokens, made when they are asked for."""
+
+    def __init__(self, rows: int, size: ModelSize):
+        self.rows, self.size = rows, size
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(row)
+        ids = torch.randint(self.size.vocabulary, (self.size.length,), generator=generator)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[0] % 2}
+
+
+def build_trainer(
+    method: str, size: ModelSize, batch_size: int, updates: int, output_dir: str, callbacks=()
+) -> Trainer:
+    """A trainer for one of `METHODS` that trains for `updates` updates of `batch_size` examples per rank."""
+    arguments = TrainingArguments(
+        output_dir=output_dir,
+        max_steps=updates,
+        per_device_train_batch_size=batch_size,
+        learning_rate=2e-5,
+        weight_decay=0.01,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+    )
+    options = METHODS[method]
+    trainer_class, extra = (Trainer, {}) if options is None else (SAMTrainer, {"sam_config": SAMConfig(**options)})
+    trainer = trainer_class(
+        model=size.build(),
+        args=arguments,
+        train_dataset=RandomTokens((updates + 1) * batch_size * arguments.world_size, size),
+        callbacks=list(callbacks),
+        **extra,
+    )
+    # It prints a summary after every run, in between the benchmark's own lines.
+    trainer.remove_callback(PrinterCallback)
+    # BERT's head averages the loss over the batch itself; told otherwise, the Trainer would scale it by the ranks.
+    trainer.model_accepts_loss_kwargs = False
+    return trainer
+
+
+def trainable_bytes(model: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def worker_command(script: str, processes: int) -> tuple[list[str], dict[str, str]]:
+    """How to start `script` on `processes` ranks (one: without a launcher), every rank with one thread."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path()}
+    return [sys.executable, *(launcher if processes > 1 else []), script], environment
+
+
+def python_path() -> str:
+    return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
+
+def require_world_size(expected: int):
+    """Raises `RuntimeError` if this process does not belong to `expected` ranks, as a number would claim."""
+    actual = int(os.environ.get("WORLD_SIZE", "1"))
+    if actual != expected:
+        raise RuntimeError(f"This worker was started for {expected} ranks, but WORLD_SIZE is {actual}.")
+
+
+def provenance(size: ModelSize) -> dict:
+    """Date, versions, hardware, commit and model behind a result."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "model": asdict(size),
+    }
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    return result.stdout.strip()
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def write_json(path: Path, content: dict):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def format_table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns as wide as their widest cell; the first one to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in [header, *rows]
+    ]
+    return "\n".join(lines)
