@@ -245,7 +245,7 @@ def non_default_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 def _log_section(record: TrainingRecord) -> str:
     logged = [entry for entry in record.log_history if "loss" in entry]
-    columns = ["loss", *sorted({key for entry in logged for key in entry if key.startswith("sam/")})]
+    columns = ["loss", *dict.fromkeys(key for entry in logged for key in entry if key.startswith("sam/"))]
     every = -(-len(logged) // MAX_LOG_ROWS)
     shown = logged[every - 1 :: every] if logged else []
     rows = [
@@ -256,7 +256,7 @@ def _log_section(record: TrainingRecord) -> str:
     if not rows:
         return "\n".join([*lines, "Nothing was logged.", ""])
     lines += [
-        "`loss` is the training loss at the weights, `sam/sharpness` how much higher it is at the perturbed weights. "
+        "`loss` is the training loss without a perturbation, `sam/sharpness` how much higher it is with it. "
         "The whole log is in `trainer_state.json`" + (f"; here is every {every}th entry." if every > 1 else "."),
         "",
     ]

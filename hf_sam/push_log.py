@@ -110,7 +110,8 @@ class PushLog:
         if self.missing:
             self._told.add(self._reason)
             self._last_message = self.message()
-            logger.error(self.message(outlook))
+            # In the background there may be a progress bar in the middle of its line.
+            logger.error(("\n" if outlook else "") + self.message(outlook))
 
     def message(self, outlook: str = "") -> str:
         missing = self.missing | self._skipped
@@ -165,6 +166,6 @@ def explain(error: BaseException, token: str | None = None) -> str:
         status = response.status_code
         reason = REASONS.get(status, "the Hub failed" if status >= 500 else "the Hub refused")
         said = response.headers.get("X-Error-Message")
-        text = f"{status}, {reason}" + (f' ("{said}")' if said else "")
+        text = f"{status}, {reason}" + (f" ({said})" if said else "")
     text = " ".join(text.split()).rstrip(".")
     return text if token is None else text.replace(token, "<HUB_TOKEN>")

@@ -75,6 +75,9 @@ class LocalHub:
             server.shutdown()
             server.server_close()
 
+    def add_repository(self, repo_id: str, private: bool = False) -> None:
+        self.repositories[repo_id] = Repository(repo_id, private)
+
     def repository(self, repo_id: str) -> Repository:
         return self.repositories[repo_id]
 
@@ -184,17 +187,6 @@ def build_app(hub: LocalHub) -> Flask:
     def answer_to_nobody(dropped: Dropped):
         return ""
 
-    @app.get("/api/whoami-v2")
-    def whoami():
-        if g.user is None:
-            raise HubError(401, "Invalid username or password.")
-        token = request.headers["Authorization"].removeprefix("Bearer ")
-        access = {"displayName": "local", "role": "write" if token in hub.users else "read"}
-        orgs = [{"type": "org", "name": name} for name in hub.organizations.get(g.user, ())]
-        return jsonify(
-            type="user", id=g.user, name=g.user, orgs=orgs, auth={"type": "access_token", "accessToken": access}
-        )
-
     @app.post("/api/repos/create")
     def create():
         body = request.get_json()
@@ -211,7 +203,7 @@ def build_app(hub: LocalHub) -> Flask:
             if repo_id in hub.repositories:
                 return jsonify(error="You already created this model repo", **answer), 409
             is_private = bool(body.get("private")) or body.get("visibility") == "private"
-            hub.repositories[repo_id] = Repository(repo_id, is_private)
+            hub.add_repository(repo_id, is_private)
         return jsonify(**answer)
 
     @app.post("/api/validate-yaml")

@@ -2,13 +2,24 @@
 
 from urllib.parse import unquote
 
-from flask import Flask, Response, jsonify, redirect, request
+from flask import Flask, Response, g, jsonify, redirect, request
 
 from .store import Commit, HubError, Repository
 
 
 def add_read_views(app: Flask, hub) -> None:
     model = "/api/models/<namespace>/<name>"
+
+    @app.get("/api/whoami-v2")
+    def whoami():
+        if g.user is None:
+            raise HubError(401, "Invalid username or password.")
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        access = {"displayName": "local", "role": "write" if token in hub.users else "read"}
+        orgs = [{"type": "org", "name": name} for name in hub.organizations.get(g.user, ())]
+        return jsonify(
+            type="user", id=g.user, name=g.user, orgs=orgs, auth={"type": "access_token", "accessToken": access}
+        )
 
     def describe(repository: Repository, commit: Commit) -> dict:
         return {
