@@ -1,0 +1,20 @@
+"""
+Fine-tune on every GLUE task with every method and every seed: what is missing of it, one record per finished run.
+
+    python glue_runs/run.py --tasks cola rte --methods adamw sam sampa-0.1 --seeds 1 2 3 --model DIR --data_dir DIR
+
+Stop it at any time; the same command goes on. Start it twice, and the two share the work.
+"""
+
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from glue_benchmark import GLUE
+from matrix.command_line import run_main
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(GLUE))

@@ -1,0 +1,18 @@
+"""
+Choose rho for each GLUE task on a held-out tenth of its training sample.
+
+    python glue_runs/select_rho.py --tasks cola rte --model DIR --data_dir DIR --rho_file recipes/glue/minilm.yaml
+"""
+
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from glue_benchmark import GLUE
+from matrix.command_line import rho_main
+
+
+if __name__ == "__main__":
+    sys.exit(rho_main(GLUE))

@@ -1,0 +1,90 @@
+"""What the runner and the report need to know of a benchmark: its tasks, its recipes, what others publish on it."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """
+    One task of a benchmark.
+
+    Args:
+        name (`str`): Name of the folder with its recipes.
+        title (`str`): Name for readers.
+        metric (`str`): The metric that is compared, without `eval_`. Higher is better; at most 1.
+        metric_title (`str`): The metric for readers.
+        train_size, eval_size (`int`): Examples in the official training and evaluation splits. A run with fewer is
+            reported as one on a subset.
+        published (`str`, *optional*): What others report for the baseline; the benchmark says with which model.
+        published_difference (`str`, *optional*): What others report for SAM minus the baseline.
+    """
+
+    name: str
+    title: str
+    metric: str
+    metric_title: str
+    train_size: int
+    eval_size: int
+    published: str = ""
+    published_difference: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """
+    A benchmark.
+
+    Args:
+        title (`str`): Name for readers.
+        folder (`str`): Folder of the records and of the report, relative to the repository.
+        script (`str`): Recipe script, relative to the repository. It has a `main(args)` that returns the metrics of
+            the last evaluation, and builds its trainer from the name `SAMTrainer`.
+        arguments (`tuple[str, ...]`): Names, in the script, of the dataclasses with its options.
+        recipes (`str`): Folder with `<task>/<method>.yaml`, relative to the repository.
+        tasks (`tuple[BenchmarkTask, ...]`): In the order of the report.
+        methods (`tuple[str, ...]`): The methods that a full table has, the baseline first.
+        published_by, published_difference_by (`str`): Heading of the columns with what others publish; names the
+            model.
+        notes (`tuple[str, ...]`): What a reader must know, in Markdown.
+    """
+
+    title: str
+    folder: str
+    script: str
+    arguments: tuple[str, ...]
+    recipes: str
+    tasks: tuple[BenchmarkTask, ...]
+    methods: tuple[str, ...]
+    published_by: str = ""
+    published_difference_by: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def baseline(self) -> str:
+        return self.methods[0]
+
+    def recipe(self, task: str, method: str) -> str:
+        """
+        Path of a recipe, relative to the repository.
+
+        Raises:
+            `ValueError`: there is no such task or no such method; the message has the nearest name and all names.
+        """
+        _require_known("task", task, [known.name for known in self.tasks])
+        folder = REPOSITORY / self.recipes / task
+        _require_known("method", method, sorted(file.stem for file in folder.glob("*.yaml")))
+        return f"{self.recipes}/{task}/{method}.yaml"
+
+
+def _require_known(what: str, name: str, known: Iterable[str]) -> None:
+    known = list(known)
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(f"{what} {name!r}: {advice}there are {', '.join(known) or 'none'}.")

@@ -1,0 +1,179 @@
+"""Train a recipe as it is, and measure what it costs and where it ends."""
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
+
+from .environment import hardware
+
+
+# The same ball, sample and seed for every method, or their sharpness could not be compared.
+SHARPNESS_RHO = 0.05
+SHARPNESS_SEED = 0
+# About how long the Trainer took, not how well it did.
+TIMINGS = ("runtime", "per_second", "samples", "epoch")
+
+
+class UpdateClock(TrainerCallback):
+    """
+    Seconds of each update, from the end of the one before it (for the first of an epoch: from the start of the epoch),
+    so that reading the data counts and the evaluation between two epochs does not.
+    """
+
+    def __init__(self):
+        self.first: list[float] = []
+        self.later: list[float] = []
+        self.seconds_at_step: dict[int, float] = {}
+        self._last, self._total, self._starts_epoch = 0.0, 0.0, True
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._last, self._starts_epoch = time.perf_counter(), True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        (self.first if self._starts_epoch else self.later).append(now - self._last)
+        self._total += now - self._last
+        self.seconds_at_step[state.global_step] = self._total
+        self._last, self._starts_epoch = now, False
+
+    def seconds_per_update(self) -> float:
+        """Median. The first update of an epoch waits for the dataloader to start, and counts only if it is alone."""
+        return statistics.median(self.later or self.first)
+
+
+def train_and_measure(
+    recipe: ModuleType, args: list[str], sample_size: int, ascent_steps: int, hessian_iterations: int
+) -> dict[str, Any] | None:
+    """
+    Run a recipe script in this process and measure it.
+
+    Args:
+        recipe (`ModuleType`): The script, with `main(args)` and the name `SAMTrainer`, from which it builds its
+            trainer: a subclass that counts and times takes its place.
+        args (`list[str]`): The command line of the script.
+        sample_size (`int`): Training examples to measure sharpness on. 0 leaves sharpness out.
+        ascent_steps (`int`): Steps to find the worst loss within `SHARPNESS_RHO` of the weights.
+        hessian_iterations (`int`): Most Hessian-vector products for the largest eigenvalue. 0 leaves it out.
+
+    Returns:
+        `dict` with `train_info` and `meta_info`, as they stand in the record of a run; `None` on all ranks but the
+        first.
+    """
+    trainers = []
+
+    class MeasuredTrainer(recipe.SAMTrainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.clock, self.gradients = UpdateClock(), 0
+            self.add_callback(self.clock)
+            trainers.append(self)
+
+        def compute_loss(self, model, *args, **kwargs):
+            # Every training loss is differentiated once. Counted, not derived from the name of the method.
+            self.gradients += model.training
+            return super().compute_loss(model, *args, **kwargs)
+
+    with patch.object(recipe, "SAMTrainer", MeasuredTrainer):
+        metrics = recipe.main(args)
+    (trainer,) = trainers
+    peak = torch.tensor([_peak_memory()], dtype=torch.float64, device=trainer.args.device)
+    peak = int(trainer.accelerator.gather(peak).max())
+    gradients = torch.tensor([trainer.gradients], device=trainer.args.device)
+    gradients = int(trainer.accelerator.gather(gradients).sum())
+    if not trainer.is_world_process_zero():
+        return None
+    train_info = {
+        "metrics": {name.removeprefix("eval_"): value for name, value in metrics.items() if not _is_timing(name)},
+        "epochs": _epochs(trainer),
+        "updates": trainer.state.global_step,
+        "gradient_computations": gradients,
+        "seconds_per_update": trainer.clock.seconds_per_update(),
+        "train_seconds": sum(trainer.clock.first) + sum(trainer.clock.later),
+        "peak_memory_bytes": peak,
+        "peak_memory_of": "cuda, allocated" if torch.cuda.is_available() else "process, resident",
+        "sharpness": _sharpness(trainer, sample_size, ascent_steps, hessian_iterations) if sample_size else None,
+    }
+    meta_info = {
+        "hardware": hardware(),
+        "processes": trainer.args.world_size,
+        "data": {
+            "train_samples": len(trainer.train_dataset),
+            "eval_samples": {k: v for k, v in metrics.items() if k.startswith("eval_samples")},
+        },
+        "training": _training_options(trainer),
+    }
+    return {"train_info": train_info, "meta_info": meta_info}
+
+
+def _is_timing(name: str) -> bool:
+    return any(timing in name for timing in TIMINGS)
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _epochs(trainer) -> list[dict[str, float]]:
+    """What was logged and evaluated, one entry per point in training at which there was an evaluation."""
+    epochs: dict[int, dict[str, float]] = {}
+    for log in trainer.state.log_history:
+        entry = epochs.setdefault(log["step"], {"epoch": log["epoch"], "updates": log["step"]})
+        if "loss" in log:
+            entry["train_loss"] = log["loss"]
+            entry.update({name: value for name, value in log.items() if name.startswith("sam/")})
+        entry.update({k: v for k, v in log.items() if k.startswith("eval_") and not _is_timing(k)})
+    for step, entry in epochs.items():
+        entry["train_seconds"] = trainer.clock.seconds_at_step[step]
+    return [entry for _, entry in sorted(epochs.items()) if "eval_loss" in entry]
+
+
+def _sharpness(trainer, sample_size: int, ascent_steps: int, hessian_iterations: int) -> dict[str, Any]:
+    dataset = trainer.train_dataset
+    size = min(sample_size, len(dataset))
+    chosen = np.sort(np.random.default_rng(SHARPNESS_SEED).choice(len(dataset), size=size, replace=False))
+    examples = torch.utils.data.Subset(dataset, chosen.tolist())
+    batches = list(DataLoader(examples, trainer.args.per_device_train_batch_size, collate_fn=trainer.data_collator))
+    worst = worst_case_sharpness(trainer.model, batches, SHARPNESS_RHO, ascent_steps, seed=SHARPNESS_SEED)
+    result = {"rho": SHARPNESS_RHO, "examples": size, "ascent_steps": ascent_steps, **asdict(worst)}
+    if hessian_iterations:
+        top = hessian_top_eigenvalue(trainer.model, batches, hessian_iterations, 1e-2, seed=SHARPNESS_SEED)
+        result["top_eigenvalue"] = asdict(top)
+    return result
+
+
+def _training_options(trainer) -> dict[str, Any]:
+    names = (
+        "learning_rate",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "bf16",
+        "fp16",
+        "seed",
+        "data_seed",
+    )
+    options = {name: getattr(trainer.args, name) for name in names}
+    options["lr_scheduler_type"] = str(getattr(options["lr_scheduler_type"], "value", options["lr_scheduler_type"]))
+    return options | {"sam_config": trainer.sam_config.to_dict()}

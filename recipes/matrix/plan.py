@@ -1,0 +1,171 @@
+"""From the command line to the runs of a matrix. Every mistake is reported before the first run starts."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from common.options import RecipeParser, read_recipe
+
+from hf_sam.methods import METHODS
+
+from .benchmark import REPOSITORY, Benchmark
+from .runner import RESULT_FOLDER, Run
+
+
+# Set for every run by the runner itself, with what to use instead.
+RESERVED = {
+    "task_name": "--tasks",
+    "method": "--methods",
+    "seed": "--seeds",
+    "model_name_or_path": "--model",
+    "data_dir": "--data_dir before the other options",
+    "num_train_epochs": "--epochs, which leaves adamw-2x twice as many",
+    "output_dir": "--runs_dir",
+    "resume_from_checkpoint": "nothing: a run in progress starts anew",
+    "push_to_hub": "the recipe itself to share a model",
+}
+# After these, so that a matrix of any size leaves records and no checkpoints.
+FIXED = ("--save_strategy=no", "--logging_strategy=epoch", "--report_to=none", "--disable_tqdm=true")
+
+
+def parse_overrides(tokens: Sequence[str]) -> dict[str, str]:
+    """
+    `["--max_length", "64", "--bf16"]` as `{"max_length": "64", "bf16": "true"}`.
+
+    Raises:
+        `ValueError`: a value without an option, or an option that the runner sets itself.
+    """
+    overrides: dict[str, str] = {}
+    tokens = list(tokens)
+    while tokens:
+        option, separator, value = tokens.pop(0).partition("=")
+        if not option.startswith("--"):
+            raise ValueError(f"{option}: unexpected value; options for the recipe have the form --option value.")
+        name = option[2:]
+        if name in RESERVED:
+            raise ValueError(f"--{name} cannot be passed to every run alike: use {RESERVED[name]}.")
+        if not separator:
+            value = tokens.pop(0) if tokens and not tokens[0].startswith("--") else "true"
+        overrides[name] = value
+    return overrides
+
+
+class Planner:
+    """
+    Builds runs from recipes.
+
+    Args:
+        benchmark (`Benchmark`): The benchmark.
+        options (`argparse.Namespace`): What `add_options` has defined.
+        overrides (`dict[str, str]`): Options for every recipe.
+
+    Raises:
+        `ValueError`: an option is unknown or has a value of the wrong type, or a folder is missing.
+    """
+
+    def __init__(self, benchmark: Benchmark, options: argparse.Namespace, overrides: dict[str, str]):
+        self.benchmark, self.options, self.overrides = benchmark, options, overrides
+        script = importlib.import_module(Path(benchmark.script).stem)
+        self.parser = RecipeParser([getattr(script, name) for name in benchmark.arguments])
+        required = ["--task_name=none", "--output_dir=none"]
+        _, unknown = self.parser.parse_known_args([*required, *(f"--{k}={v}" for k, v in overrides.items())])
+        for option in unknown:
+            if option not in required:
+                raise self.parser.unknown(option[2:].split("=")[0], where="command line")
+        if options.data_dir is not None and not Path(options.data_dir).is_dir():
+            raise ValueError(f"data_dir={options.data_dir!r}: no such folder.")
+        local = Path(options.model).is_dir()
+        self.model = Path(options.model).resolve().name if local else options.model
+
+    def settings(self) -> dict[str, Any]:
+        """What all runs of one table have in common."""
+        measured = ("sharpness_examples", "ascent_steps", "hessian_iterations")
+        return {
+            "model": self.model,
+            "epochs": self.options.epochs,
+            **{name: getattr(self.options, name) for name in measured},
+            "options": dict(sorted(self.overrides.items())),
+        }
+
+    def run(self, task: str, method: str, seed: int, rho: float | None = None, variant: str | None = None) -> Run:
+        """
+        Args:
+            rho (`float`, *optional*): Instead of the recipe's, if the method perturbs at all.
+            variant (`str`, *optional*): Name of the record's folder. Defaults to the method.
+
+        Raises:
+            `ValueError`: the recipe is missing or broken.
+        """
+        path = self.benchmark.recipe(task, method)
+        recipe = read_recipe(REPOSITORY / path, self.parser)
+        kind = METHODS[recipe.get("method", "sam")]
+        own = {}
+        if self.options.epochs is not None:
+            own["num_train_epochs"] = f"{self.options.epochs * self._relative_epochs(task, recipe):g}"
+        if kind.is_stock:
+            rho = None
+        elif rho is None:
+            rho = float(self.overrides.get("rho", recipe.get("rho", "0.05")))
+        if rho is not None:
+            own["rho"] = f"{rho:g}"
+        own["seed"] = str(seed)
+        shared = [*(f"--{k}={v}" for k, v in (self.overrides | own).items()), *FIXED]
+
+        processes = self.options.nproc_per_node if kind.runs_in_pairs else 1
+        launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
+        data = [] if self.options.data_dir is None else [f"--data_dir={self.options.data_dir}"]
+        command = (
+            sys.executable,
+            *(launcher if processes > 1 else ()),
+            str(REPOSITORY / "recipes" / "run_measured.py"),
+            f"--result_folder={RESULT_FOLDER}",
+            f"--recipe={Path(self.benchmark.script).stem}",
+            f"--sharpness_examples={self.options.sharpness_examples}",
+            f"--ascent_steps={self.options.ascent_steps}",
+            f"--hessian_iterations={self.options.hessian_iterations}",
+            "--",
+            str(REPOSITORY / path),
+            f"--model_name_or_path={self.options.model}",
+            *data,
+            *shared,
+            f"--output_dir={RESULT_FOLDER}/output",
+        )
+        start = f"torchrun --standalone --nproc_per_node {processes}" if processes > 1 else "python"
+        shown = [start, self.benchmark.script, path, f"--model_name_or_path={self.model}"]
+        shown += ["--data_dir=DATA_DIR"] if data else []
+        return Run(
+            name=f"{task}/{variant or method}/seed-{seed}",
+            task=task,
+            method=method,
+            seed=seed,
+            command=command,
+            shown_command=" ".join([*shown, *shared]),
+            settings=self.settings(),
+            rho=rho,
+        )
+
+    def _relative_epochs(self, task: str, recipe: dict[str, Any]) -> float:
+        baseline = read_recipe(REPOSITORY / self.benchmark.recipe(task, self.benchmark.baseline), self.parser)
+        return float(recipe.get("num_train_epochs", 3)) / float(baseline.get("num_train_epochs", 3))
+
+
+def read_rho(path: Path, model: str, tasks: Sequence[str]) -> dict[str, float]:
+    """
+    The radius chosen for each task, from a file that `select_rho.py` has written.
+
+    Raises:
+        `ValueError`: the file is missing, is for another model, or lacks a task.
+    """
+    if not path.is_file():
+        raise ValueError(f"rho_file={str(path)!r}: no such file; choose rho first with select_rho.py.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if content["model"] != model:
+        raise ValueError(f"{path} was chosen for {content['model']}, not for {model}: leave --rho_file out.")
+    missing = [task for task in tasks if task not in content["rho"]]
+    if missing:
+        raise ValueError(f"{path}: no rho for {', '.join(missing)}; choose it first with select_rho.py.")
+    return {task: float(content["rho"][task]) for task in tasks}

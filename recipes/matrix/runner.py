@@ -1,0 +1,286 @@
+"""Do what is missing of a matrix of runs, each in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .environment import git_commit, versions
+from .records import FAILED, FINISHED, RecordStore, without_folders
+
+
+RESULT_FOLDER = "{result_folder}"
+RESULT_FILE = "result.json"
+POLL_SECONDS = 0.5
+ERROR_LINES = 30
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One cell of a matrix, for one seed.
+
+    Args:
+        name (`str`): Where its record lies: `<task>/<method>/seed-<n>`.
+        task, method (`str`), seed (`int`): Its place in the matrix.
+        command (`tuple[str, ...]`): What to start. Must leave `train_info` and `meta_info` as JSON in `result.json` in
+            the folder that stands for `{result_folder}`, and may use that folder for anything else.
+        shown_command (`str`): The command that a reader would type, without paths of this machine.
+        settings (`dict`): What all runs of one table have in common.
+        rho (`float`, *optional*): Radius of the perturbation, `None` where nothing is perturbed.
+    """
+
+    name: str
+    task: str
+    method: str
+    seed: int
+    command: tuple[str, ...]
+    shown_command: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    rho: float | None = None
+
+
+class MatrixRunner:
+    """
+    Does the runs that have no record yet, `jobs` at a time. Any number of runners can share a folder on one machine:
+    a run belongs to the one that holds its lock. A run in other hands is waited for, and taken over if it is dropped.
+
+    Args:
+        runs (`Sequence[Run]`): The matrix.
+        store (`RecordStore`): Where the records are.
+        jobs (`int`, *optional*, defaults to 1): How many runs side by side.
+        retry_failed (`bool`, *optional*, defaults to `False`): Do runs again, once, that have failed before.
+        say (`Callable`, *optional*): Takes the lines of progress.
+
+    Raises:
+        `ValueError`: `jobs` is below 1, two runs have the same name, or the folder has runs with other settings.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        store: RecordStore,
+        jobs: int = 1,
+        retry_failed: bool = False,
+        say: Callable[[str], None] = lambda line: print(line, flush=True),
+    ):
+        if jobs < 1:
+            raise ValueError(f"jobs={jobs}: must be at least 1.")
+        names = [run.name for run in runs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"{', '.join(repeated)} is in the matrix more than once: name each seed, task, method once."
+            )
+        self.runs, self.store, self.jobs, self.say = list(runs), store, jobs, say
+        _require_same_settings(self.runs, store)
+        self._waiting = list(runs)
+        self._to_retry = {}
+        if retry_failed:
+            records = {run.name: store.read(run.name) for run in runs}
+            self._to_retry = {name: record["run_info"] for name, record in records.items() if _failed(record)}
+        self._processes: set[subprocess.Popen] = set()
+        self._durations: list[float] = []
+        self._done: dict[str, str] = {}
+        self._errors: list[Exception] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._code = {**git_commit(), "versions": versions()}
+
+    def run(self) -> dict[str, int]:
+        """
+        Returns when every run has a record.
+
+        Returns:
+            `dict[str, int]`: number of `"finished"` and of `"failed"` runs of the whole matrix.
+
+        Raises:
+            `KeyboardInterrupt`: as sent by the user. The runs in progress are ended and leave no record.
+        """
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.jobs)]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                # A join without a timeout would not let an interrupt through.
+                while thread.is_alive():
+                    thread.join(timeout=POLL_SECONDS)
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join()
+        if self._errors:
+            raise self._errors[0]
+        counts = {FINISHED: 0, FAILED: 0}
+        for status in self._done.values():
+            counts[status] += 1
+        return counts
+
+    def _work(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                with self._lock:
+                    candidates = list(self._waiting)
+                if not candidates:
+                    return
+                if not any(self._take(run) for run in candidates):
+                    self._stopping.wait(POLL_SECONDS)
+        except Exception as error:
+            # A full disk, say: nothing that one run is to blame for.
+            self._errors.append(error)
+            self._stop()
+
+    def _take(self, run: Run) -> bool:
+        """Whether this run is off the list: it has a record, or now gets one."""
+        if self._stopping.is_set() or self._drop_if_recorded(run):
+            return True
+        with self.store.claim(run.name) as claim:
+            if claim is None:
+                return False
+            # Somebody may have finished it between the look and the claim.
+            if self._drop_if_recorded(run):
+                return True
+            with self._lock:
+                self._waiting.remove(run)
+            self._execute(run, claim)
+        return True
+
+    def _drop_if_recorded(self, run: Run) -> bool:
+        record = self.store.read(run.name)
+        if record is None or (_failed(record) and self._to_retry.get(run.name) == record["run_info"]):
+            return False
+        with self._lock:
+            if run in self._waiting:
+                self._waiting.remove(run)
+                self._done[run.name] = record["status"]
+        return True
+
+    def _execute(self, run: Run, claim: int) -> None:
+        folder = self.store.work_folder(run.name)
+        # Left behind by a runner that was killed.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        date = datetime.now(timezone.utc)
+        start = time.monotonic()
+        with open(self.store.log_path(run.name), "wb") as log, self._lock:
+            if self._stopping.is_set():
+                return
+            self.say(f"{self._state()} {run.name}: started")
+            process = subprocess.Popen(
+                [argument.replace(RESULT_FOLDER, str(folder)) for argument in run.command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ},
+                # An interrupt from the keyboard is for the runner, which then ends its processes itself.
+                start_new_session=True,
+                pass_fds=(claim,),
+            )
+            self._processes.add(process)
+        status = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        process.stdin.close()
+        if self._stopping.is_set() and status != 0:
+            return
+
+        duration = time.monotonic() - start
+        record = {"status": FINISHED, "task": run.task, "method": run.method, "seed": run.seed, "rho": run.rho}
+        record["run_info"] = {
+            "command": run.shown_command,
+            "date": date.isoformat(timespec="seconds"),
+            "duration_seconds": round(duration, 3),
+            "jobs_side_by_side": self.jobs,
+            "git_commit": self._code["git_commit"],
+            "uncommitted_changes": self._code["uncommitted_changes"],
+        }
+        meta_info = {"settings": run.settings, "versions": self._code["versions"]}
+        result = _read_result(folder / RESULT_FILE) if status == 0 else None
+        if result is None:
+            record["status"] = FAILED
+            record["error"] = self._error(run, status)
+            record["meta_info"] = meta_info
+        else:
+            record["train_info"] = result["train_info"]
+            record["meta_info"] = meta_info | result["meta_info"]
+        self.store.write(run.name, record)
+        shutil.rmtree(folder, ignore_errors=True)
+        with self._lock:
+            self._done[run.name] = record["status"]
+            self._durations.append(duration)
+            self.say(f"{self._state()} {run.name}: {_outcome(record)} after {_time(duration)}{self._time_left()}")
+
+    def _error(self, run: Run, status: int) -> str:
+        log = self.store.log_path(run.name).read_text(encoding="utf-8", errors="replace").splitlines()
+        if status < 0:
+            reason = f"ended by {signal.Signals(-status).name}"
+        else:
+            reason = f"exit status {status}" if status else f"exit status 0, but no {RESULT_FILE}"
+        return without_folders("\n".join([*log[-ERROR_LINES:], reason]))
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopping.set()
+            processes = list(self._processes)
+        for process in processes:
+            # Ranks that a launcher has put into sessions of their own see the closed pipe.
+            process.stdin.close()
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _state(self) -> str:
+        failed = sum(status == FAILED for status in self._done.values())
+        return f"[{len(self._done)}/{len(self.runs)}{f', {failed} failed' if failed else ''}]"
+
+    def _time_left(self) -> str:
+        left = len(self.runs) - len(self._done)
+        if not left:
+            return ""
+        return f"; about {_time(statistics.mean(self._durations) * left / self.jobs)} left"
+
+
+def _read_result(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _failed(record: dict[str, Any] | None) -> bool:
+    return record is not None and record["status"] == FAILED
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    if _failed(record):
+        return f"failed ({record['error'].splitlines()[-1]})"
+    metrics = record["train_info"].get("metrics", {})
+    shown = [f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float)]
+    return ", ".join(shown) or FINISHED
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def _require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
+    settings = [(run.name, run.settings) for run in runs]
+    settings += [(str(record["task"]), record["meta_info"]["settings"]) for record in store.read_all()]
+    for name, other in settings[1:]:
+        if other != settings[0][1]:
+            raise ValueError(
+                f"{store.folder} has runs ({name}) with the settings {other}, but these have {settings[0][1]}: "
+                "numbers that cannot be compared must not share a table. Give another --runs_dir."
+            )
