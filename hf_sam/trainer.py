@@ -16,6 +16,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from .callbacks import WindowCallback
 from .config import SAM_CONFIG_NAME, SAMConfig
 from .engine import GradientEngine, MicroBatch, normalization_modules
+from .hub import HubMixin
 from .methods import METHODS
 from .observations import Observations
 from .parallel import Pairs
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 SAM_STATE_NAME = "sam_state.safetensors"
 
 
-class SAMTrainerMixin:
+class SAMTrainerMixin(HubMixin):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 
