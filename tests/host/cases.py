@@ -1,0 +1,116 @@
+"""Runs that are started on one process and on several: in go the number of ranks and a folder, out comes an outcome."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.nn.functional import cross_entropy
+
+from tests.host import setups, trainers
+from tests.host.setups import CONFIGS
+
+
+Case = Callable[[int, Path], dict[str, Any]]
+TOTAL_BATCH = 8
+
+
+def batch_arguments(name: str, ranks: int, accumulation: int = 1) -> dict[str, int]:
+    """The same rows make up an update, however many ranks there are."""
+    shards = max(1, ranks // 2) if CONFIGS[name].method == "sampa" else ranks
+    size = TOTAL_BATCH // shards // accumulation
+    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
+
+
+# ---- losses that are scaled by the host, by the model, or by nobody ----
+
+
+def causal_lm(name: str, accumulation: int, ranks: int, folder: Path) -> dict[str, Any]:
+    # SAM fills up the last batch of an uneven epoch on several ranks, as DistributedDataParallel does.
+    rows = setups.sentences(28 if CONFIGS[name].method == "sampa" else 24)
+    arguments = batch_arguments(name, ranks, accumulation)
+    options = {"data_collator": setups.collate_for_causal_lm, "arguments": arguments}
+    return setups.train(setups.causal_lm(), rows, folder, CONFIGS[name], **options)
+
+
+def classification(name: str, accumulation: int, ranks: int, folder: Path, **options) -> dict[str, Any]:
+    rows = setups.sentences(24)
+    arguments = batch_arguments(name, ranks, accumulation) | options.pop("arguments", {})
+    options = {"data_collator": setups.collate_for_classification, "arguments": arguments} | options
+    trainer = setups.make_trainer(setups.classifier(), rows, folder, CONFIGS[name], **options)
+    assert trainer.model_accepts_loss_kwargs
+    trainer.train()
+    return setups.outcome(trainer)
+
+
+def sum_over_items(outputs, labels, num_items_in_batch=None):
+    return cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
+
+CASES: dict[str, Case] = {
+    f"causal-lm-{name}-{steps}": partial(causal_lm, name, steps)
+    for name in ("sam-global", "sampa")
+    for steps in (1, 4)
+}
+CASES |= {
+    f"{what}-{name}-{steps}": partial(classification, name, steps, **options)
+    for what, options in {
+        "head": {},
+        "smoothing": {"arguments": {"label_smoothing_factor": 0.2}},
+        "loss-func": {"compute_loss_func": sum_over_items},
+        "own-loss": {"base": trainers.WithOwnLoss},
+        "own-hooks": {"base": trainers.WithOwnHooks},
+    }.items()
+    for name in ("sam-global", "sampa")
+    for steps in (1, 2)
+}
+
+
+# ---- data ----
+
+DATA: dict[str, dict[str, Any]] = {
+    "shuffled": {"train_sampling_strategy": "random"},
+    "evaluated": {"train_sampling_strategy": "random", "eval_strategy": "steps", "eval_steps": 2},
+    "grouped": {"train_sampling_strategy": "group_by_length"},
+    "accumulated": {"train_sampling_strategy": "random", "gradient_accumulation_steps": 3},
+    "dropped": {"train_sampling_strategy": "random", "dataloader_drop_last": True},
+    "augmented": {"train_sampling_strategy": "random"},
+    "augmented-by-workers": {"train_sampling_strategy": "random", "dataloader_num_workers": 2},
+    "streamed": {"max_steps": 11},
+    "streamed-once": {"max_steps": 11},
+}
+DATA_ROWS, DATA_BATCH, DATA_EPOCHS = 30, 4, 3
+
+
+def read_data(setting: str, method: str, ranks: int, folder: Path) -> dict[str, Any]:
+    """`rows` of the outcome: for each micro-batch in order, the numbers of its rows; and checksums of their content."""
+    rows = setups.sentences(DATA_ROWS)
+    data: Any = rows
+    if setting.startswith("augmented"):
+        data = trainers.Augmented(rows)
+    elif setting.startswith("streamed"):
+        data = trainers.Stream(rows, passes=1 if setting == "streamed-once" else None)
+    arguments = {
+        "num_train_epochs": DATA_EPOCHS,
+        "per_device_train_batch_size": DATA_BATCH,
+        "include_num_input_tokens_seen": "non_padding",
+    }
+    trainer = setups.make_trainer(
+        setups.classifier(dropout=0.1 if setting == "evaluated" else 0.0),
+        data,
+        folder,
+        None if method == "stock" else CONFIGS[method],
+        base=trainers.Recording,
+        arguments=arguments | DATA[setting],
+        data_collator=trainers.collate_with_index,
+        eval_dataset=rows[:6],
+    )
+    output = trainer.train()
+    total = trainer.get_total_train_batch_size(trainer.args)
+    recorded = {"rows": trainer.seen, "checksums": trainer.checksums, "total_batch": total}
+    return setups.outcome(trainer) | recorded | {"metrics": output.metrics}
+
+
+CASES |= {f"data-{setting}": partial(read_data, setting, "sampa") for setting in DATA}
+CASES["accounting-sam"] = partial(read_data, "shuffled", "sam")
+CASES["accounting-stock"] = partial(read_data, "shuffled", "stock")

@@ -1,0 +1,121 @@
+"""Every optimizer that TrainingArguments can name, as far as its package is here, and the trial step of SAMPa."""
+
+import pytest
+import torch
+from transformers.training_args import OptimizerNames
+
+from hf_sam import SAMConfig
+from tests import harness, reference
+from tests.host import setups
+
+
+STEP_IN_BACKWARD = [name.value for name in OptimizerNames if "lomo" in name.value or name.value.endswith("_layerwise")]
+STEP_FROM_GRAD = [name.value for name in OptimizerNames if name.value not in STEP_IN_BACKWARD]
+ALWAYS_HERE = {"adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"}
+# Of other classes, or other arithmetic, than torch's AdamW.
+WITHOUT_TRIAL_STEP = ["adafactor", "sgd", "adagrad", "rmsprop"]
+
+
+def run(name, folder, config):
+    arguments = {"optim": name, "num_train_epochs": 1}
+    if name.startswith(("galore", "apollo")):
+        arguments["optim_target_modules"] = ["attention"]
+    options = {"arguments": arguments, "data_collator": setups.collate_for_classification}
+    return setups.train(setups.classifier(dropout=0.1), setups.sentences(32), folder, config, **options)
+
+
+def stock_run(name, folder):
+    try:
+        return run(name, folder, None)
+    except (ImportError, ValueError, RuntimeError) as error:
+        if name in ALWAYS_HERE:
+            raise
+        pytest.skip(f"the host cannot use {name} here: {error}")
+
+
+@pytest.mark.parametrize("name", STEP_FROM_GRAD)
+def test_sam_works_with_the_optimizer_and_without_a_radius_is_the_stock_trainer(name, tmp_path):
+    stock = stock_run(name, tmp_path)
+    assert harness.same_bits(run(name, tmp_path, SAMConfig(rho=0.0))["weights"], stock["weights"])
+    setups.assert_moved(run(name, tmp_path, setups.CONFIGS["sam"]), stock, least=1e-5)
+
+
+@pytest.mark.parametrize("method", ["sam", "sampa-gradient"])
+@pytest.mark.parametrize("name", STEP_IN_BACKWARD)
+def test_an_optimizer_that_steps_in_the_backward_pass_is_refused(name, method, tmp_path):
+    with pytest.raises(ValueError, match=rf"optim='{name}'.*backward.*optim='adamw_torch'"):
+        run(name, tmp_path, setups.CONFIGS[method])
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRIAL_STEP)
+def test_without_a_known_trial_step_the_gradient_serves_as_lookahead(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"lookahead='optimizer'.*optim='{name}'.*lookahead='gradient'"):
+        run(name, tmp_path, setups.CONFIGS["sampa"])
+    stock = stock_run(name, tmp_path)
+    setups.assert_moved(run(name, tmp_path, setups.CONFIGS["sampa-gradient"]), stock, least=1e-5)
+
+
+# ---- against the formulas ----
+
+VARIANTS = {
+    "adamw_torch": {},
+    "adamw_torch_fused": {"optim": "adamw_torch_fused"},
+    "other betas and eps": {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-4},
+}
+
+
+def reference_run(folder, **options):
+    w = harness.weights_of(harness.make_trainer(harness.Run(), folder).model)
+    stream = reference.windows_of(harness.make_dataset(44), 2, shards=1, accumulation=1, batch_size=4)
+    assert len(stream) == 22
+    return reference.train_sampa(w, stream, 0.3, 0.1, after_the_last=stream[0], **options)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_lookahead_is_the_optimizers_own_step(variant, tmp_path):
+    described = harness.Run(method="sampa", config={"rho": 0.3}, arguments=VARIANTS[variant])
+    weights = harness.train(described, tmp_path)["weights"]
+    plain, options = reference_run(tmp_path), {}
+    if variant == "other betas and eps":
+        options = {"betas": (0.8, 0.95), "eps": 1e-4}
+        assert harness.largest_difference(weights, plain) > 1e-3
+    # The fused kernel keeps its bias corrections in float32.
+    tolerance = 1e-6 if variant == "adamw_torch_fused" else 1e-10
+    assert harness.largest_difference(weights, reference_run(tmp_path, **options)) < tolerance
+
+
+def train_with_groups(folder, rates, **options):
+    """A user's own AdamW, with three parameter groups."""
+    trainer = harness.make_trainer(harness.Run(method="sampa", config={"rho": 0.3}), folder)
+    model = trainer.model
+    groups = [
+        {"params": [model.inner.weight], "lr": rates[0], "weight_decay": 0.1},
+        {"params": [model.inner.bias, model.outer.bias], "lr": rates[1], "weight_decay": 0.0},
+        {"params": [model.outer.weight], "lr": rates[2], "weight_decay": 0.1},
+    ]
+    trainer.optimizer = torch.optim.AdamW(groups, **options)
+    trainer.train()
+    return harness.weights_of(model)
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"fused": True}, {"amsgrad": True}, {"foreach": True}])
+def test_a_users_own_parameter_groups_have_their_own_lookahead(options, tmp_path):
+    expected = reference_run(tmp_path, amsgrad=options.get("amsgrad", False))
+    tolerance = 1e-6 if "fused" in options else 1e-10
+    assert harness.largest_difference(train_with_groups(tmp_path, [0.02] * 3, **options), expected) < tolerance
+    assert harness.largest_difference(train_with_groups(tmp_path, [0.02, 0.005, 0.05], **options), expected) > 1e-3
+
+
+def test_the_reference_with_amsgrad_is_another_one(tmp_path):
+    assert harness.largest_difference(reference_run(tmp_path), reference_run(tmp_path, amsgrad=True)) > 1e-6
+
+
+@pytest.mark.parametrize("instance", [True, False], ids=["an instance", "a class"])
+def test_a_users_own_optimizer_without_a_trial_step_is_refused(instance, tmp_path):
+    model = setups.classifier()
+    if instance:
+        options = {"optimizers": (torch.optim.RAdam(model.parameters(), lr=0.01), None)}
+    else:
+        options = {"optimizer_cls_and_kwargs": (torch.optim.RAdam, {"lr": 0.01})}
+    with pytest.raises(ValueError, match="RAdam.*lookahead='gradient'"):
+        setups.make_trainer(model, setups.sentences(8), tmp_path, setups.CONFIGS["sampa"], **options)
