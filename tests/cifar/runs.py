@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainingArguments, default_data_collator
 
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes"))
 
 from image_examples import Augmentation, AugmentedExamples, ImageExamples
 from image_trainer import ImageTrainer
