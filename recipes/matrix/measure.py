@@ -112,7 +112,9 @@ def train_and_measure(
         "processes": trainer.args.world_size,
         "data": {
             "train_samples": len(trainer.train_dataset),
-            "eval_samples": {k: v for k, v in metrics.items() if k.startswith("eval_samples")},
+            "eval_samples": {
+                name: metrics[name] for name in metrics if name.startswith("eval_samples") and "per_second" not in name
+            },
         },
         "training": _training_options(trainer),
     }

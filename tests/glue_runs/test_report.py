@@ -1,0 +1,223 @@
+"""The report says what the records say: same bytes for the same records, numbers as SciPy has them, gaps by name."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from .conftest import REPOSITORY
+from .made_records import GRADIENTS, SEEDS, TASKS, made_record, write_study
+
+
+METRIC = {"cola": "matthews_correlation", "rte": "accuracy", "qqp": "combined_score", "qnli": "accuracy"}
+TITLES = {"cola": "CoLA", "rte": "RTE", "qqp": "QQP (subset)", "qnli": "QNLI (subset)"}
+METHODS = list(GRADIENTS)
+GAPS = {("rte", "sam", 3), ("qqp", "sampa-0", 1), ("qqp", "sampa-0", 2), ("qqp", "sampa-0", 3)}
+FAILED = {("cola", "sampa-0.1", 2)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return report_on(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    return report_on(tmp_path_factory.mktemp("gaps"), GAPS, FAILED)
+
+
+def report_on(folder: Path, *gaps) -> tuple[dict, str]:
+    from glue_benchmark import GLUE
+    from matrix.report import write_report
+
+    records = write_study(folder / "results" / "study", *gaps)
+    return records, write_report(GLUE, folder).read_text()
+
+
+def table(text: str, heading: str) -> dict[str, dict[str, str]]:
+    """The first table below a heading: row name -> column name -> cell."""
+    lines = text.partition(f"\n### {heading}\n")[2].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    header, _, *body = rows
+    return {row[0]: dict(zip(header, row, strict=True)) for row in body}
+
+
+def scores(records: dict, task: str, method: str) -> np.ndarray:
+    keys = [(task, method, seed) for seed in SEEDS if (task, method, seed) in records]
+    return np.array([100 * records[key]["train_info"]["metrics"][METRIC[task]] for key in keys])
+
+
+def interval(method: np.ndarray, baseline: np.ndarray) -> str:
+    low, high = scipy.stats.ttest_rel(method, baseline).confidence_interval(0.95)
+    return f"{np.mean(method - baseline):+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def test_scores_are_means_and_standard_errors_over_seeds(whole):
+    records, text = whole
+    rows = table(text, "Scores")
+    assert list(rows) == ["CoLA", "QQP (subset)", "QNLI (subset)", "RTE", "average of 4"]
+    for task in TASKS:
+        for method in METHODS:
+            values = scores(records, task, method)
+            cell = f"[{values.mean():.2f} ± {scipy.stats.sem(values):.2f}](results/study/{task}/{method})"
+            assert rows[TITLES[task]][method] == cell
+    for method in METHODS:
+        averages = np.mean([scores(records, task, method) for task in TASKS], axis=0)
+        assert rows["average of 4"][method] == f"{averages.mean():.2f} ± {scipy.stats.sem(averages):.2f}"
+
+
+def test_differences_have_the_interval_of_a_paired_t_test(whole):
+    records, text = whole
+    rows = table(text, "Difference to AdamW")
+    for method in METHODS[1:]:
+        for task in TASKS:
+            expected = interval(scores(records, task, method), scores(records, task, "adamw"))
+            assert rows[TITLES[task]][method] == expected
+        averages = {m: np.mean([scores(records, task, m) for task in TASKS], axis=0) for m in (method, "adamw")}
+        assert rows["average of 4"][method] == interval(averages[method], averages["adamw"])
+
+
+def test_costs_losses_and_sharpness(whole):
+    records, text = whole
+
+    def column(name, task, method):
+        return np.array([name(records[task, method, seed]) for seed in SEEDS])
+
+    for task in TASKS:
+        base = column(lambda r: r["train_info"]["seconds_per_update"], task, "adamw").mean()
+        for method in METHODS:
+            count = 20 * GRADIENTS[method] + (1 if "sampa" in method else 0)
+            assert table(text, "Gradient computations in a run")[TITLES[task]][method] == str(count)
+            seconds = column(lambda r: r["train_info"]["seconds_per_update"], task, method)
+            expected = f"{seconds.mean():.3f} ± {scipy.stats.sem(seconds):.3f} ({seconds.mean() / base:.2f}×)"
+            assert table(text, "Seconds per update")[TITLES[task]][method] == expected
+            losses = column(lambda r: r["train_info"]["epochs"][-1]["train_loss"], task, method)
+            expected = f"{losses.mean():.4f} ± {scipy.stats.sem(losses):.4f}"
+            assert table(text, "Losses after the last epoch")[TITLES[task]][method] == expected
+            sharpness = column(lambda r: r["train_info"]["sharpness"]["sharpness"], task, method)
+            expected = f"{sharpness.mean():.4f} ± {scipy.stats.sem(sharpness):.4f}"
+            assert table(text, "Sharpness at the end")[TITLES[task]][method] == expected
+
+
+def test_missing_cells_say_so(gaps):
+    records, text = gaps
+    rows, differences = table(text, "Scores"), table(text, "Difference to AdamW")
+    assert rows["QQP (subset)"]["sampa-0"] == "missing"
+    assert differences["QQP (subset)"]["sampa-0"] == "missing"
+    assert rows["average of 4"]["sampa-0"] == "missing: QQP"
+
+    # A seed that one of the two lacks is no pair.
+    assert rows["RTE"]["sam"].endswith("(results/study/rte/sam) (2 of 3 seeds)")
+    pairs = scores(records, "rte", "sam"), scores(records, "rte", "adamw")[:2]
+    assert differences["RTE"]["sam"] == interval(*pairs) + " (2 of 3 seeds)"
+    averages = [np.mean([scores(records, task, m)[:2] for task in TASKS], axis=0) for m in ("sam", "adamw")]
+    assert differences["average of 4"]["sam"] == interval(*averages) + " (2 of 3 seeds)"
+
+    assert rows["CoLA"]["sampa-0.1"].endswith("(2 of 3 seeds; failed: seed 2)")
+    assert "runs: 55 finished, 1 failed, 4 missing" in text
+    assert "| cola | sampa-0.1 | 2 | `RuntimeError: out \\| of luck` |" in text
+
+
+def test_subsets_are_called_subsets(whole):
+    rows = table(whole[1], "Data")
+    assert rows["CoLA"] == {
+        "task": "CoLA",
+        "training examples": "8,551 (whole)",
+        "evaluation examples": "1,043 (whole)",
+        "rho": "0.05",
+    }
+    assert rows["QNLI"]["training examples"] == "8,999 of 104,743 (subset)"
+    assert rows["QQP"]["evaluation examples"] == "1,000 of 40,430 (subset)"
+    assert "No runs of: SST-2, MRPC, STS-B, MNLI, WNLI." in whole[1]
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    _, text = report_on(tmp_path, {(t, m, s) for t in TASKS for m in METHODS for s in SEEDS if s > 1})
+    assert table(text, "Difference to AdamW")["RTE"]["sam"].endswith(" (one seed: no interval)")
+    assert "±" not in table(text, "Scores")["RTE"]["sam"]
+
+
+def test_a_run_that_diverged_counts_as_no_score(tmp_path):
+    from matrix.records import RecordStore
+
+    _, text = report_on(tmp_path)
+    record = made_record("rte", "sam", 1)
+    record["train_info"]["metrics"]["accuracy"] = float("nan")
+    record["train_info"]["epochs"][-1]["eval_loss"] = float("nan")
+    record["train_info"]["epochs"][-1]["eval_accuracy"] = float("nan")
+    RecordStore(tmp_path / "results" / "study").write("rte/sam/seed-1", record)
+    _, changed = report_on_existing(tmp_path)
+    assert table(changed, "Scores")["RTE"]["sam"].endswith("(2 of 3 seeds)")
+    assert table(changed, "Scores")["RTE"]["sampa-0"] == table(text, "Scores")["RTE"]["sampa-0"]
+
+
+def report_on_existing(folder: Path) -> tuple[None, str]:
+    from glue_benchmark import GLUE
+    from matrix.report import write_report
+
+    return None, write_report(GLUE, folder).read_text()
+
+
+def test_the_same_records_give_the_same_bytes_anywhere(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\nfont.size: 20\n")
+    environments = [
+        {"PYTHONHASHSEED": "1", "LC_ALL": "C.UTF-8"},
+        {"PYTHONHASHSEED": "2", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "TZ": "Asia/Tokyo"},
+    ]
+    written = []
+    for folder, environment in zip(folders, environments, strict=True):
+        write_study(folder / "results" / "study", GAPS, FAILED)
+        command = [sys.executable, str(REPOSITORY / "glue_runs" / "report.py"), "--folder", str(folder)]
+        subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment}, check=True)
+        written.append(
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.suffix in (".md", ".png")}
+        )
+    assert written[0] == written[1]
+    assert len(written[0]) == 5
+    for path, content in written[0].items():
+        if path.suffix == ".png":
+            assert chunks(content) <= {"IHDR", "pHYs", "IDAT", "IEND"}
+
+
+def chunks(png: bytes) -> set[str]:
+    """Kinds of the chunks of a PNG: text and dates would be tEXt, iTXt and tIME."""
+    kinds, position = set(), 8
+    while position < len(png):
+        (length,) = struct.unpack(">I", png[position : position + 4])
+        kinds.add(png[position + 4 : position + 8].decode())
+        position += 12 + length
+    return kinds
+
+
+def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
+    """Text only: another version of matplotlib draws other bytes."""
+    import shutil
+
+    committed = REPOSITORY / "glue_runs"
+    if (committed / "results").is_dir():
+        ignore = shutil.ignore_patterns(".scratch")
+        shutil.copytree(committed / "results", tmp_path / "results", ignore=ignore)
+    _, text = report_on_existing(tmp_path)
+    assert text == (committed / "README.md").read_text()
+
+
+def test_runs_with_other_settings_are_refused(tmp_path):
+    from matrix.records import RecordStore
+
+    write_study(tmp_path / "results" / "study")
+    record = made_record("rte", "sam", 1)
+    record["meta_info"]["settings"]["model"] = "other"
+    RecordStore(tmp_path / "results" / "study").write("rte/sam/seed-1", record)
+    with pytest.raises(ValueError, match="different settings"):
+        report_on_existing(tmp_path)
