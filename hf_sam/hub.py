@@ -23,10 +23,14 @@ class HubMixin:
     The Hub's part of [`SAMTrainerMixin`]. All methods are those of `Trainer`, with these differences:
 
     - A push that fails, whatever the reason, does not raise. Training goes on and ends, everything stays in
-      `output_dir`, and one message on rank 0 says what was not pushed, why, and the command that pushes it later. A
-      repository that cannot be created when the Trainer is (no token, a wrong one, no right to the namespace) is tried
-      again at every push, so a token that is put right in the meantime is used. `push_to_hub` returns `None` where it
-      failed.
+      `output_dir`, and a message on rank 0 says what was not pushed, why, and the command that pushes it later.
+      `push_to_hub` returns `None` where it failed.
+
+      | when | what can fail | what happens |
+      |---|---|---|
+      | construction | creating the repository: no token, a wrong one (401), no right to the namespace (403) | a warning at once, so that you can stop; else every push tries again, with the token of that time |
+      | a save | the push in the background: all of these, 404, quota (413), 5xx, a broken connection | the message, once for each reason; the next save tries again |
+      | `push_to_hub` | the same | the message |
     - A checkpoint is pushed when all ranks have written their part of it; with `hub_always_push`, when the push before
       it has ended, so that no file changes while it is read.
     - `args.hub_token` is left out of `training_args.bin`.
@@ -38,15 +42,19 @@ class HubMixin:
         Creates the repository, on rank 0. A failure is reported, and tried again at the next push.
 
         Raises:
-            `HFValidationError`: a `ValueError`; `hub_model_id` is not a name that the Hub allows.
+            `ValueError`: the repository's name, `hub_model_id` or the last part of `output_dir`, is not allowed.
         """
         if not self.is_world_process_zero():
             return
         self.push_in_progress = None
         try:
             super().init_hf_repo(*args, **kwargs)
-        except HFValidationError:
-            raise
+        except HFValidationError as error:
+            name = "hub_model_id" if self.args.hub_model_id is not None else "output_dir"
+            raise ValueError(
+                f"TrainingArguments.{name}={getattr(self.args, name)!r} with push_to_hub: {error} Set hub_model_id to "
+                "'<user or organization>/<name>'."
+            ) from error
         except Exception as error:  # whatever the Hub, the network or its client may raise
             self._push_log.cannot_create(error)
         else:
@@ -170,7 +178,7 @@ class HubMixin:
         super()._push_from_checkpoint(checkpoint_folder)
         jobs = [job for job in self.push_in_progress.jobs if job not in before]
         for job, place in zip(jobs, [("", self.args.output_dir), (checkpoint, checkpoint_folder)], strict=False):
-            self._push_log.watch(job, *place)
+            self._push_log.watch(job, *place, outlook="Training goes on, and the next save tries again. ")
 
     def _draft_model_card(self) -> None:
         try:

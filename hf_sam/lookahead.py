@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 
 # Copies of the two moments are needed only while a chunk of this many elements is worked on.
@@ -40,7 +41,8 @@ def trial_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
         for weights in _chunks(weight for weight in group["params"] if weight in gradients):
             state = [_copied_state(optimizer, group, weight) for weight in weights]
             beta1, beta2 = group["betas"]
-            adam(
+            step = adamw if _decays_apart(optimizer, group) else adam
+            step(
                 weights,
                 [gradients[weight] for weight in weights],
                 [entry["exp_avg"] for entry in state],
@@ -52,7 +54,6 @@ def trial_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
                 differentiable=False,
                 fused=group["fused"],
                 has_complex=any(torch.is_complex(weight) for weight in weights),
-                decoupled_weight_decay=isinstance(optimizer, AdamW) or group.get("decoupled_weight_decay", False),
                 amsgrad=group["amsgrad"],
                 beta1=beta1,
                 beta2=beta2,
@@ -70,6 +71,10 @@ def gradient_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None
         weights = [weight for weight in group["params"] if weight in gradients]
         if weights:
             torch._foreach_add_(weights, [gradients[weight] for weight in weights], alpha=-float(group["lr"]))
+
+
+def _decays_apart(optimizer: Optimizer, group: dict) -> bool:
+    return isinstance(optimizer, AdamW) or group.get("decoupled_weight_decay", False)
 
 
 def _copied_state(optimizer: Optimizer, group: dict, weight: Tensor) -> dict[str, Tensor]:

@@ -70,11 +70,11 @@ class PushLog:
             self._last_message = ""
             logger.warning(f"Pushing to {self.repository} works again: nothing is missing on the Hub.")
 
-    def watch(self, push: Future, path_in_repo: str, folder: str) -> None:
-        """Account for a push in the background when it ends."""
+    def watch(self, push: Future, path_in_repo: str, folder: str, outlook: str = "") -> None:
+        """Account for a push in the background when it ends. `outlook`: what happens after a failure."""
         with self._lock:
             self._running.append((push, path_in_repo, folder))
-        push.add_done_callback(lambda _: self._settle("Training goes on, and the next save tries again. "))
+        push.add_done_callback(lambda _: self._settle(outlook))
 
     def _settle(self, outlook: str | None = None) -> None:
         """Account for the pushes that have ended; with `outlook`, log a reason that is new."""
@@ -110,7 +110,7 @@ class PushLog:
         if self.missing:
             self._told.add(self._reason)
             self._last_message = self.message()
-            # In the background there may be a progress bar in the middle of its line.
+            # In the middle of training there may be a progress bar in the middle of its line.
             logger.error(("\n" if outlook else "") + self.message(outlook))
 
     def message(self, outlook: str = "") -> str:

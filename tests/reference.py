@@ -8,6 +8,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 
+# Some versions of the host divide the gradient once more by the accumulation steps; `divide_as` takes note of it.
+HOST_DIVISOR = [1]
+
+
+def divide_as(trainer):
+    HOST_DIVISOR[0] = trainer.accelerator.gradient_accumulation_steps
+
+
 def batch_gradient(w, batch, divisor):
     """Gradient of the batch's mean loss over `divisor`."""
     w = {name: value.detach().requires_grad_() for name, value in w.items()}
@@ -26,7 +34,8 @@ def mean(gradients):
 
 
 def rank_gradient(w, micro_batches):
-    return total([batch_gradient(w, batch, len(micro_batches)) for batch in micro_batches])
+    divisor = len(micro_batches) * HOST_DIVISOR[0]
+    return total([batch_gradient(w, batch, divisor) for batch in micro_batches])
 
 
 def window_gradient(w, window):
@@ -47,7 +56,11 @@ def sam_gradient(w, window, rho, scope):
     if scope == "rank":
         return mean([rank_gradient(perturbed(w, rank_gradient(w, own), rho), own) for own in window])
     each = [
-        [batch_gradient(perturbed(w, batch_gradient(w, b, len(own)), rho), b, len(own)) for b in own] for own in window
+        [
+            batch_gradient(perturbed(w, batch_gradient(w, b, len(own)), rho), b, len(own) * HOST_DIVISOR[0])
+            for b in own
+        ]
+        for own in window
     ]
     return mean([total(gradients) for gradients in each])
 

@@ -49,7 +49,9 @@ def test_equals_the_reference(name, trained, tmp_path):
     epochs, steps = run.arguments["num_train_epochs"], run.arguments["gradient_accumulation_steps"]
     shards = ranks if name in SAM else ranks // 2
     stream = reference.windows_of(harness.make_dataset(EXAMPLES), epochs, shards, steps, batch_size=4)
-    start = harness.weights_of(harness.make_trainer(run, tmp_path).model)
+    trainer = harness.make_trainer(run, tmp_path)
+    reference.divide_as(trainer)
+    start = harness.weights_of(trainer.model)
     if name in SAM:
         expected = reference.train_sam(start, stream, 0.3, SAM[name][0])
     else:

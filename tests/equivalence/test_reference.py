@@ -14,7 +14,9 @@ def windows(run, epochs, accumulation, shards=1):
 
 
 def start(run, tmp_path):
-    return harness.weights_of(harness.make_trainer(run, tmp_path).model)
+    trainer = harness.make_trainer(run, tmp_path)
+    reference.divide_as(trainer)
+    return harness.weights_of(trainer.model)
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
