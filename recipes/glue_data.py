@@ -74,7 +74,7 @@ def _from_hub(task: GlueTask, split: str) -> Dataset:
         return load_dataset(HUB_DATASET, task.name, split=split)
     except OSError as error:
         raise ValueError(
-            f"{HUB_DATASET} ({task.name}, {split}) cannot be loaded from the Hub, nor from its cache: {error} "
+            f"{HUB_DATASET} ({task.name}, {split}) cannot be loaded from the Hub, nor from its cache: {error}. "
             "Without a network, give --data_dir a folder with the task's parquet or TSV files."
         ) from error
 
@@ -133,8 +133,9 @@ def _from_tsv(task: GlueTask, split: str, path: Path) -> Dataset:
         logger.warning(
             f"{path}: left out {broken} line(s) with too few columns (the Hub's copy does not have them either)."
         )
-    texts = {name: Value("string") for name in task.sentences}
-    return Dataset.from_dict(examples, Features(texts | {"label": _label_feature(task), "idx": Value("int32")}))
+    features = {name: Value("string") for name in task.sentences}
+    features |= {"label": Value("float32" if task.is_regression else "int64"), "idx": Value("int32")}
+    return Dataset.from_dict(examples, Features(features))
 
 
 def _mrpc_filter(split: str, path: Path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from common import workflow
-from common.examples import corrupt_labels, hold_out, take_sample
+from common.examples import ExampleArguments
 from common.metrics import load_metric
 from common.options import parse_recipe
 from datasets import Dataset
@@ -51,21 +51,6 @@ class GlueArguments:
     pad_to_max_length: bool = field(
         default=False, metadata={"help": "Pad every batch to max_length instead of to its longest input."}
     )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on a random sample of this size, drawn with data_seed or seed."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate on a random sample of this size, drawn with data_seed or seed."}
-    )
-    holdout: float = field(
-        default=0.0,
-        metadata={
-            "help": "Evaluate on this part of the training sample, taken out of training, not on the validation split."
-        },
-    )
-    label_noise: float = field(
-        default=0.0, metadata={"help": "Part of the training labels to replace by wrong ones, from 0 to 1."}
-    )
     ignore_mismatched_sizes: bool = field(
         default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
     )
@@ -73,13 +58,16 @@ class GlueArguments:
 
 def main(args: list[str] | None = None) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
-    glue_args, training_args, sam_config = parse_recipe((GlueArguments, TrainingArguments, SAMConfig), args)
+    workflow.use_cpu_without_accelerator()
+    glue_args, example_args, training_args, sam_config = parse_recipe(
+        (GlueArguments, ExampleArguments, TrainingArguments, SAMConfig), args
+    )
     task = find_task(glue_args.task_name)
     checkpoint = workflow.prepare(training_args)
 
     # Data before the model: a wrong folder should be reported at once.
     with training_args.main_process_first(desc="loading the data"):
-        train, evaluation, test = choose_examples(task, glue_args, training_args)
+        train, evaluation, test = choose_examples(task, glue_args.data_dir, example_args, training_args)
     model, tokenizer = load_model(task, glue_args, for_training=training_args.do_train)
     with training_args.main_process_first(desc="tokenizing"):
         train, evaluation, test = (
@@ -132,29 +120,21 @@ def main(args: list[str] | None = None) -> dict[str, float]:
 
 
 def choose_examples(
-    task: GlueTask, glue_args: GlueArguments, training_args: TrainingArguments
+    task: GlueTask, data_dir: str | None, example_args: ExampleArguments, training_args: TrainingArguments
 ) -> tuple[Splits, Splits, Splits]:
-    """The examples to train on, to evaluate on (by suffix of the metrics) and to predict (by submission file)."""
-    wanted = ["train"] if training_args.do_train or glue_args.holdout else []
-    if training_args.do_eval and not glue_args.holdout:
+    """What to train on, `{"train": split}`, to evaluate on, by suffix of the metrics, and to predict, by file name."""
+    wanted = ["train"] if training_args.do_train or example_args.holdout else []
+    if training_args.do_eval and not example_args.holdout:
         wanted += task.validation_splits
     if training_args.do_predict:
         wanted += task.test_splits
-    loaded = load_glue(task, wanted, glue_args.data_dir)
-
-    seed = workflow.data_seed(training_args)
-    train = {"train": take_sample(loaded["train"], glue_args.max_train_samples, seed)} if "train" in loaded else {}
+    loaded = load_glue(task, wanted, data_dir)
     evaluation = {suffix: loaded[split] for split, suffix in task.validation_splits.items() if split in loaded}
     test = {file: loaded[split].remove_columns("label") for split, file in task.test_splits.items() if split in loaded}
-
-    if glue_args.holdout:
-        train["train"], evaluation[""] = hold_out(train["train"], glue_args.holdout, seed)
-    evaluation = {suffix: take_sample(split, glue_args.max_eval_samples, seed) for suffix, split in evaluation.items()}
-    if glue_args.label_noise and train:
-        clean = train["train"]
-        labels = corrupt_labels(clean["label"], glue_args.label_noise, seed, len(task.labels) or None)
-        train["train"] = clean.remove_columns("label").add_column("label", labels, feature=clean.features["label"])
-    return train, evaluation, test
+    train, evaluation = example_args.choose(
+        loaded.get("train"), evaluation, workflow.data_seed(training_args), num_classes=len(task.labels) or None
+    )
+    return {} if train is None else {"train": train}, evaluation, test
 
 
 def load_model(task: GlueTask, glue_args: GlueArguments, for_training: bool) -> tuple[PreTrainedModel, Tokenizer]:

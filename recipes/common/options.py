@@ -129,5 +129,17 @@ def _as_arguments(values: dict[str, Any]) -> list[str]:
             arguments += [f"--{name}", *value]
         else:
             # With "=", a value that starts with a minus sign is not taken for an option.
-            arguments.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+            arguments.append(f"--{name}={json.dumps(_typed(value)) if isinstance(value, dict) else value}")
     return arguments
+
+
+def _typed(value: Any) -> Any:
+    # Inside of a mapping no option tells the type, so it is read off the spelling, as in JSON on the command line.
+    if isinstance(value, dict):
+        return {key: _typed(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_typed(entry) for entry in value]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
@@ -12,6 +13,18 @@ from transformers.trainer_utils import enable_full_determinism, get_last_checkpo
 
 
 logger = transformers.utils.logging.get_logger(__name__)
+
+
+def use_cpu_without_accelerator() -> None:
+    """
+    Let torchrun's processes train together on a machine without accelerator, as if `--use_cpu` were given. To be
+    called before there are `TrainingArguments`.
+
+    Without it, accelerate finds no accelerator, takes the run for a single-process one, and every process trains and
+    saves a model of its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def prepare(training_args: TrainingArguments) -> str | None:
@@ -26,16 +39,19 @@ def prepare(training_args: TrainingArguments) -> str | None:
         `ValueError`: there is no such checkpoint, or the launcher started another number of processes than the Trainer
             sees.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     log_level = training_args.get_process_log_level()
+    if training_args.process_index > 0:
+        # Every rank would repeat the warnings of the first.
+        log_level = max(log_level, logging.ERROR)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=log_level)
     datasets.utils.logging.set_verbosity(log_level)
     transformers.utils.logging.set_verbosity(log_level)
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if training_args.world_size != launched:
         raise ValueError(
-            f"WORLD_SIZE={launched}, but the Trainer sees {training_args.world_size} process(es): start with "
-            f"`torchrun --standalone --nproc_per_node {launched}`."
+            f"WORLD_SIZE={launched}, but the Trainer sees {training_args.world_size} process(es), so that each would "
+            f"train on its own: start with `torchrun --standalone --nproc_per_node {launched}`."
         )
     # Also here, not only in the Trainer: the head of the model is drawn before there is a Trainer.
     if training_args.full_determinism:
