@@ -11,31 +11,23 @@ from itertools import pairwise
 
 
 # Singular and plural.
-PEOPLE = [
-    ("actor", "actors"), ("child", "children"), ("doctor", "doctors"), ("guest", "guests"), ("judge", "judges"),
-    ("singer", "singers"), ("spy", "spies"), ("thief", "thieves"),
-]  # fmt: skip
-THINGS = [
-    ("book", "books"), ("car", "cars"), ("goose", "geese"), ("house", "houses"), ("map", "maps"), ("shelf", "shelves"),
-    ("story", "stories"), ("table", "tables"),
-]  # fmt: skip
-MASS = ["advice", "furniture", "money", "music", "rice", "water"]
+PEOPLE = [("actor", "actors"), ("child", "children"), ("doctor", "doctors"), ("spy", "spies"), ("thief", "thieves")]
+THINGS = [("book", "books"), ("goose", "geese"), ("house", "houses"), ("shelf", "shelves"), ("story", "stories")]
+MASS = ["advice", "money", "rice"]
 # Bare form, third person singular, past, participle, -ing form. None of the first list can do without an object.
 TRANSITIVE = [
-    ("admire", "admires", "admired", "admired", "admiring"), ("bring", "brings", "brought", "brought", "bringing"),
-    ("carry", "carries", "carried", "carried", "carrying"), ("find", "finds", "found", "found", "finding"),
-    ("take", "takes", "took", "taken", "taking"),
+    ("admire", "admires", "admired", "admired", "admiring"), ("carry", "carries", "carried", "carried", "carrying"),
+    ("find", "finds", "found", "found", "finding"), ("take", "takes", "took", "taken", "taking"),
 ]  # fmt: skip
 INTRANSITIVE = [
-    ("arrive", "arrives", "arrived", "arrived", "arriving"), ("fall", "falls", "fell", "fallen", "falling"),
-    ("laugh", "laughs", "laughed", "laughed", "laughing"), ("sleep", "sleeps", "slept", "slept", "sleeping"),
-    ("wait", "waits", "waited", "waited", "waiting"),
+    ("fall", "falls", "fell", "fallen", "falling"), ("laugh", "laughs", "laughed", "laughed", "laughing"),
+    ("sleep", "sleeps", "slept", "slept", "sleeping"),
 ]  # fmt: skip
-ADJECTIVES = ["clever", "famous", "little", "old", "strange", "young"]
-PREPOSITIONS = ["behind", "beside", "near", "with"]
-ADVERBS = ["often", "quietly", "rarely", "sometimes"]
-SINGULAR_DETERMINERS = ["a", "the", "this", "every", "that"]
-PLURAL_DETERMINERS = ["the", "these", "many", "some", "those"]
+ADJECTIVES = ["famous", "old", "strange"]
+PREPOSITIONS = ["behind", "near", "with"]
+ADVERBS = ["often", "rarely"]
+SINGULAR_DETERMINERS = ["a", "the", "this", "every"]
+PLURAL_DETERMINERS = ["the", "these", "many", "some"]
 MASS_DETERMINERS = ["the", "much", "some"]
 # Finite auxiliary (singular, plural) and the verb form that it takes: bare 0, participle 3, -ing 4.
 AUXILIARIES = [("has", "have", 3), ("is", "are", 4), ("does not", "do not", 0), ("can", "can", 0), ("will", "will", 0)]
