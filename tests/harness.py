@@ -66,6 +66,7 @@ class Run:
     iterable: bool = False
     loss_scale: float | None = None
     similarity_every: int | None = None
+    stop_after: int | None = None
 
 
 def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
@@ -89,6 +90,16 @@ class UnscaleBeforeClipping(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.accelerator.state._mixed_precision = "no"
+
+
+class StopAfter(TrainerCallback):
+    """Interrupts training after an update, as a job that reaches its time limit."""
+
+    def __init__(self, update: int):
+        self.update = update
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step >= self.update
 
 
 class Trace(TrainerCallback):
@@ -150,6 +161,8 @@ def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Tr
     data = Streamed(rows) if run.iterable else rows
     if run.similarity_every:
         callbacks = [*(callbacks or []), SAMPaSimilarity(run.similarity_every)]
+    if run.stop_after:
+        callbacks = [*(callbacks or []), StopAfter(run.stop_after)]
     common = {"train_dataset": data, "eval_dataset": rows[:8], "callbacks": callbacks}
     if run.trainer == "stock":
         trainer = (base or Trainer)(model, arguments, **common)

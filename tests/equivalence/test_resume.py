@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from tests import harness
 
@@ -20,16 +20,6 @@ METHODS = {
         "arguments": {"gradient_accumulation_steps": 3, "num_train_epochs": 6},
     },
 }
-
-
-class StopAfter(TrainerCallback):
-    """Interrupts training after an update, as a job that reaches its time limit."""
-
-    def __init__(self, update: int):
-        self.update = update
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step >= self.update
 
 
 def make_run(name: str, **options) -> harness.Run:
@@ -48,7 +38,7 @@ def make_run(name: str, **options) -> harness.Run:
 def test_resumed_equals_uninterrupted(name, stop, tmp_path):
     """In the middle and at the end of an epoch (11 updates each, 4 with accumulation)."""
     whole = harness.train(make_run(name), tmp_path / "whole")
-    harness.train(make_run(name), tmp_path / "cut", callbacks=[StopAfter(stop)])
+    harness.train(make_run(name, stop_after=stop), tmp_path / "cut")
     resumed = harness.train(make_run(name, resume_from=str(tmp_path / f"cut/checkpoint-{stop}")), tmp_path / "cut")
     assert resumed["state"]["global_step"] == whole["state"]["global_step"]
     assert harness.same_bits(resumed["weights"], whole["weights"])
@@ -80,8 +70,8 @@ def test_the_stock_trainer_continues_a_sampa_checkpoint_and_the_other_way_round(
 
 
 def test_options_are_written_to_every_checkpoint_and_a_change_is_warned_of(tmp_path, caplog):
-    run = make_run("sampa", config={"sampa_lambda": 0.2})
-    trainer = harness.make_trainer(run, tmp_path, callbacks=[StopAfter(2)])
+    run = make_run("sampa", config={"sampa_lambda": 0.2}, stop_after=2)
+    trainer = harness.make_trainer(run, tmp_path)
     trainer.train()
     trainer.save_model()
     for folder in (tmp_path, tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"):
