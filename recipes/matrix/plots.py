@@ -14,7 +14,6 @@ from .study import Record, Study, sharpness
 from .summary import Mean, mean
 
 
-COLUMNS = 3
 PANEL = (4.2, 3.2)  # inches
 PLOTS = {
     "metric": "The metric by method: mean and standard error over seeds, and every run.",
@@ -39,18 +38,18 @@ def draw_plots(study: Study, folder: Path) -> dict[str, Path]:
 
 
 def _draw(study: Study, draw: Callable[[Axes, Study, BenchmarkTask], None], path: Path) -> None:
-    columns = min(COLUMNS, len(study.tasks))
+    columns = math.ceil(math.sqrt(len(study.tasks)))
     rows = math.ceil(len(study.tasks) / columns)
     # Room for the legend.
     figure = Figure((PANEL[0] * max(columns, 1.4), PANEL[1] * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     handles = {}
     for panel, task in zip(axes, study.tasks, strict=False):
         draw(panel, study, task)
         panel.set_title(task.title, fontsize="medium")
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    for panel in list(axes)[len(study.tasks) :]:
+    for panel in axes[len(study.tasks) :]:
         panel.set_visible(False)
     if handles:
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), fontsize="small")
@@ -73,7 +72,7 @@ def _metric(panel: Axes, study: Study, task: BenchmarkTask) -> None:
         panel.plot([place + 0.2] * len(scores), scores, ".", color=color, alpha=0.5)
     panel.set_xticks([])
     panel.set_xlim(-0.5, len(study.methods) - 0.5)
-    panel.set_ylabel(task.metric_title, fontsize="small")
+    panel.set_ylabel(f"{task.metric_title} × 100", fontsize="small")
 
 
 def _losses(panel: Axes, study: Study, task: BenchmarkTask) -> None:
@@ -94,7 +93,7 @@ def _time(panel: Axes, study: Study, task: BenchmarkTask) -> None:
             scores = [100 * score for score in scores]
             panel.plot(seconds, scores, marker=".", color=_color(study, method), label=method)
     panel.set_xlabel("seconds in training", fontsize="small")
-    panel.set_ylabel(task.metric_title, fontsize="small")
+    panel.set_ylabel(f"{task.metric_title} × 100", fontsize="small")
 
 
 def _sharpness(panel: Axes, study: Study, task: BenchmarkTask) -> None:
@@ -105,7 +104,7 @@ def _sharpness(panel: Axes, study: Study, task: BenchmarkTask) -> None:
             points = [values[seed] for seed in seeds], [scores[seed] for seed in seeds]
             panel.plot(*points, "o", color=_color(study, method), alpha=0.7, label=method)
     panel.set_xlabel("sharpness", fontsize="small")
-    panel.set_ylabel(task.metric_title, fontsize="small")
+    panel.set_ylabel(f"{task.metric_title} × 100", fontsize="small")
 
 
 def _by_epoch(records: list[Record], x: str, y: str) -> list[tuple[float, float]]:

@@ -41,7 +41,7 @@ def write_report(benchmark: Benchmark, folder: Path) -> Path:
     parts = [_introduction(benchmark)]
     parts += [_section(study, figures) for study in studies]
     if not studies:
-        parts.append(f"No runs yet: `{RESULTS}/` has no records.")
+        parts.append(f"No runs yet: `{RESULTS}/` has no records. `python {benchmark.folder}/run.py` makes them.")
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
@@ -76,8 +76,11 @@ def _section(study: Study, figures: Path) -> str:
     parts += ["### Data", tables.data_table(study)]
     parts += ["### Scores", tables.score_table(study, link)]
     parts += ["### Difference to AdamW", tables.difference_table(study)]
-    parts += ["### Gradient computations in a run", tables.cost_table(study)]
     parts += [
+        "### Gradient computations in a run",
+        "Forward and backward passes over a batch, counted, of all processes together. What the two ranks of a pair "
+        "compute twice counts twice.",
+        tables.cost_table(study),
         "### Seconds per update",
         "Median within a run, mean ± standard error over seeds, ratio to AdamW. Runs that shared a machine with "
         "others share its speed too.",

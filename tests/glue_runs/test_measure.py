@@ -1,0 +1,163 @@
+"""Real training runs of the real recipe: measured right, and not changed by being measured."""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import run_glue
+import torch
+import transformers
+import yaml
+from glue_benchmark import GLUE
+from matrix.command_line import rho_main, run_main
+from matrix.measure import train_and_measure
+
+from hf_sam.sharpness import worst_case_sharpness
+
+from ..recipes import made_glue
+from .conftest import REPOSITORY
+
+
+EPOCHS, UPDATES = 2, 6  # 24 examples in batches of 8
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    made_glue.write_parquet(folder / "data", "cola")
+    (folder / "tiny").mkdir()
+    made_glue.write_model(folder / "tiny", dropout=0.1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_dataset_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
+
+
+def recipe_args(made: Path, method: str, output: Path) -> list[str]:
+    return [
+        str(REPOSITORY / f"recipes/glue/cola/{method}.yaml"),
+        f"--model_name_or_path={made / 'tiny'}",
+        f"--data_dir={made / 'data'}",
+        f"--output_dir={output}",
+        f"--num_train_epochs={EPOCHS}",
+        "--per_device_train_batch_size=8",
+        "--learning_rate=1e-3",
+        "--seed=3",
+        "--save_strategy=no",
+        "--logging_strategy=epoch",
+        "--report_to=none",
+    ]
+
+
+@pytest.fixture(scope="module")
+def measured(made, tmp_path_factory):
+    """Measurements of one run per method."""
+    folder = tmp_path_factory.mktemp("measured")
+    methods = ("adamw", "sam", "sampa-0.1")
+    return {m: train_and_measure(run_glue, recipe_args(made, m, folder / m), 10, 3, 4) for m in methods}, folder
+
+
+def test_gradients_are_counted(measured):
+    counts = {method: result["train_info"]["gradient_computations"] for method, result in measured[0].items()}
+    # SAMPa computes its first lookahead gradient once.
+    assert counts == {"adamw": UPDATES, "sam": 2 * UPDATES, "sampa-0.1": 2 * UPDATES + 1}
+    assert all(result["train_info"]["updates"] == UPDATES for result in measured[0].values())
+
+
+@pytest.mark.parametrize("method", ["adamw", "sam", "sampa-0.1"])
+def test_measuring_changes_nothing(method, measured, made, tmp_path):
+    results, folder = measured
+    metrics = run_glue.main(recipe_args(made, method, tmp_path))
+    for name, value in results[method]["train_info"]["metrics"].items():
+        assert metrics[f"eval_{name}"] == value
+    weights = [transformers.AutoModelForSequenceClassification.from_pretrained(f) for f in (folder / method, tmp_path)]
+    for one, other in zip(*(model.parameters() for model in weights), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("method", ["adamw", "sam"])
+def test_epochs_are_those_of_the_trainer(method, measured):
+    results, folder = measured
+    info = results[method]["train_info"]
+    history = json.loads((folder / method / "trainer_state.json").read_text())["log_history"]
+    logged = [log["loss"] for log in history if "loss" in log]
+    evaluated = [log["eval_loss"] for log in history if "eval_loss" in log]
+    assert [epoch["epoch"] for epoch in info["epochs"]] == [1.0, 2.0]
+    assert [epoch["updates"] for epoch in info["epochs"]] == [UPDATES // 2, UPDATES]
+    assert [epoch["train_loss"] for epoch in info["epochs"]] == logged
+    assert [epoch["eval_loss"] for epoch in info["epochs"]] == evaluated
+    assert info["metrics"]["loss"] == evaluated[-1]
+    assert all(("sam/sharpness" in epoch) == (method == "sam") for epoch in info["epochs"])
+
+
+def test_times_add_up(measured):
+    for result in measured[0].values():
+        info = result["train_info"]
+        seconds = [epoch["train_seconds"] for epoch in info["epochs"]]
+        assert 0 < seconds[0] < seconds[1] == info["train_seconds"]
+        assert 0 < info["seconds_per_update"] < info["train_seconds"]
+        assert info["peak_memory_bytes"] > 2**26
+
+
+def test_sharpness_is_that_of_the_final_weights_on_training_examples(measured, made):
+    results, folder = measured
+    found = results["sam"]["train_info"]["sharpness"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "sam")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "sam")
+    table = made_glue.examples("cola", "train").to_dict("records")
+    import numpy as np
+
+    chosen = np.sort(np.random.default_rng(0).choice(len(table), size=10, replace=False))
+    rows = [table[index] for index in chosen]
+    batches = []
+    for part in (rows[:8], rows[8:]):
+        batch = tokenizer([row["sentence"] for row in part], padding=True, return_tensors="pt")
+        batches.append({**batch, "labels": torch.tensor([row["label"] for row in part])})
+    again = worst_case_sharpness(copy.deepcopy(model), batches, rho=0.05, steps=3)
+    assert found["examples"] == 10
+    assert found["loss"] == pytest.approx(again.loss, rel=1e-5)
+    assert found["worst_loss"] == pytest.approx(again.worst_loss, rel=1e-5)
+    assert found["top_eigenvalue"]["iterations"] <= 4
+    assert math.isfinite(found["top_eigenvalue"]["value"])
+
+
+def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):
+    rho_file = tmp_path / "tiny.yaml"
+    common = ["--tasks", "cola", "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--epochs", "1"]
+    common += ["--max_length", "16", "--sharpness_examples", "0"]
+    choice = ["--rhos", "0.02", "0.1", "--holdout", "0.25", "--rho_file", str(rho_file)]
+    assert rho_main(GLUE, [*common, *choice, "--runs_dir", str(tmp_path / "choice")]) == 0
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "choice").glob("cola/*/seed-1.json"))]
+    assert [record["rho"] for record in records] == [0.02, 0.1]
+    for record in records:
+        # 24 examples, a quarter held out; the validation split has 13 and must not be seen.
+        assert record["meta_info"]["data"] == {"train_samples": 18, "eval_samples": {"eval_samples": 6}}
+        assert record["meta_info"]["training"]["sam_config"]["rho"] == record["rho"]
+    chosen = yaml.safe_load(rho_file.read_text())["rho"]["cola"]
+    scores = {
+        r["rho"]: (-r["train_info"]["metrics"]["matthews_correlation"], r["train_info"]["metrics"]["loss"])
+        for r in records
+    }
+    assert chosen == min(scores, key=scores.get)
+
+    runs = [*common, "--methods", "sampa-0", "--seeds", "4", "--rho_file", str(rho_file), "--nproc_per_node", "2"]
+    runs += ["--runs_dir", str(tmp_path / "runs")]
+    assert run_main(GLUE, runs) == 0
+    path = tmp_path / "runs" / "cola" / "sampa-0" / "seed-4.json"
+    record = json.loads(path.read_text())
+    assert record["meta_info"]["training"]["sam_config"]["rho"] == record["rho"] == chosen
+    assert record["meta_info"]["processes"] == 2
+    assert record["meta_info"]["data"]["eval_samples"] == {"eval_samples": 13}
+    # One update of two gradients, side by side, and the first lookahead gradient, which both ranks compute.
+    assert record["train_info"]["gradient_computations"] == 2 * record["train_info"]["updates"] + 2
+    for hidden in (str(tmp_path), str(made), str(REPOSITORY)):
+        assert hidden not in path.read_text()
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+    capsys.readouterr()
+    assert run_main(GLUE, runs) == 0
+    assert "started" not in capsys.readouterr().out
