@@ -26,11 +26,12 @@ class HubMixin:
       `output_dir`, and a message on rank 0 says what was not pushed, why, and the command that pushes it later.
       `push_to_hub` returns `None` where it failed.
 
-      | when | what can fail | what happens |
-      |---|---|---|
-      | construction | creating the repository: no token, a wrong one (401), no right to the namespace (403) | a warning at once, so that you can stop; else every push tries again, with the token of that time |
-      | a save | the push in the background: all of these, 404, quota (413), 5xx, a broken connection | the message, once for each reason; the next save tries again |
-      | `push_to_hub` | the same | the message |
+      1. When the Trainer is constructed, the repository may not be created: no token, a wrong one (401), no right to
+         the namespace (403). A warning says so at once, while stopping costs nothing. Every push tries again, with the
+         token of that time.
+      2. A save pushes in the background. All of these may fail there, and 404, a full quota (413), an error of the Hub
+         (5xx), a broken connection. Each reason is told once; the next save tries again.
+      3. `push_to_hub` may fail as a save does.
     - A checkpoint is pushed when all ranks have written their part of it; with `hub_always_push`, when the push before
       it has ended, so that no file changes while it is read.
     - `args.hub_token` is left out of `training_args.bin`.

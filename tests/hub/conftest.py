@@ -33,10 +33,11 @@ def hub():
 
 @pytest.fixture(scope="session")
 def lonely(hub, tmp_path_factory):
-    """One process, and a connection that breaks in the middle of a large file: once, then always."""
+    """One process: a connection that breaks in the middle of a large file, once and always; a token that is late."""
     hub.faults += [Fault("alice/shaky", "lfs_upload", None, times=1), Fault("alice/broken", "lfs_upload", None)]
     entries = [
-        entry("shaky", "alice/shaky", "end", token="TOKEN_OF_ALICE"),
+        entry("shaky", "alice/shaky", "end", token="TOKEN_OF_ALICE", push_to_hub=False),
+        entry("late", "alice/late", "every_save") | {"log_in_with": "TOKEN_OF_ALICE"},
         entry("broken", "alice/broken", "end", token="TOKEN_OF_ALICE"),
     ]
     launched = launch(hub, tmp_path_factory.mktemp("lonely") / "run", 1, entries, TOKENS)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from hf_sam import SAMTrainer
 from hf_sam.hub import SecretToken
 
 from .conftest import ALICE, TOKENS
@@ -81,6 +82,26 @@ def test_large_file_whose_connection_breaks_every_time(hub, lonely):
     )
     assert message in lonely.log(0, "broken")
     assert [commit.summary for commit in hub.repository("alice/broken").history()] == ["initial commit"]
+
+
+def test_token_that_comes_late_is_used(hub, lonely):
+    lonely.wait()
+    titles = [commit.summary for commit in reversed(hub.repository("alice/late").history())]
+    steps = [f"Training in progress, step {step}" for step in (4, 6)]
+    assert titles == ["initial commit", *steps, "End of training"]
+    log = lonely.log(0, "late")
+    assert log.index("Cannot push to alice/late") < log.index("Pushing to alice/late works again: nothing is missing")
+    assert "Not pushed" not in log
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"hub_model_id": "alice/my model"}, "hub_model_id='alice/my model'"), ({}, r"output_dir='[^']*/my run'")],
+)
+def test_name_that_is_not_allowed_raises_before_training(options, named, tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path / "my run"), push_to_hub=True, use_cpu=True, **options)
+    with pytest.raises(ValueError, match=f"TrainingArguments.{named} with push_to_hub: .* Set hub_model_id to"):
+        SAMTrainer(torch.nn.Linear(1, 1), args)
 
 
 def test_printed_commands_push_what_was_missing(hub, later, tmp_path):

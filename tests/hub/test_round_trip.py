@@ -86,7 +86,7 @@ def test_exactly_one_rank_pushes(hub, published, name):
     assert second["answer"] is None
 
 
-def test_one_process_pushes_too_and_survives_a_break_in_a_large_file(hub, lonely):
+def test_one_process_pushes_on_demand_and_survives_a_break_in_a_large_file(hub, lonely):
     lonely.wait()
     files = hub.repository("alice/shaky").commit_at("main").files
     assert set(files) == WHAT_IS_PUSHED

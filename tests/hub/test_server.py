@@ -11,6 +11,10 @@ from .card_rules import card_problems
 from .server import LocalHub
 
 
+SESSION = requests.Session()
+SESSION.trust_env = False  # no proxy
+
+
 @pytest.fixture(scope="module")
 def server():
     with LocalHub(users={"a": "alice", "b": "bob"}, readers={"r": "alice"}, quota={"bob": 10}) as hub:
@@ -22,7 +26,7 @@ def server():
 
 def call(server, method: str, path: str, token: str | None = "a", **kwargs) -> requests.Response:
     headers = kwargs.pop("headers", {}) | ({} if token is None else {"Authorization": f"Bearer {token}"})
-    return requests.request(method, server.endpoint + path, headers=headers, allow_redirects=False, **kwargs)
+    return SESSION.request(method, server.endpoint + path, headers=headers, allow_redirects=False, **kwargs)
 
 
 def send_commit(server, *operations: tuple[str, dict], header: dict | None = None, branch: str = "main"):
@@ -64,14 +68,14 @@ def lfs_batch(server, content: bytes, repo_id: str = "alice/open", token: str = 
 
 def test_large_file_must_have_the_promised_bytes(server):
     upload = lfs_batch(server, b"promised").json()["objects"][0]["actions"]["upload"]["href"]
-    assert requests.put(upload, data=b"promises").status_code == 400
-    assert requests.put(upload, data=b"promised!").status_code == 400
-    assert requests.put(upload, data=b"promised", headers={"Authorization": "Bearer a"}).status_code == 400
+    assert SESSION.put(upload, data=b"promises").status_code == 400
+    assert SESSION.put(upload, data=b"promised!").status_code == 400
+    assert SESSION.put(upload, data=b"promised", headers={"Authorization": "Bearer a"}).status_code == 400
     oid = hashlib.sha256(b"promised").hexdigest()
     value = {"path": "model.safetensors", "algo": "sha256", "oid": oid, "size": 8}
     assert send_commit(server, ("lfsFile", value)).status_code == 400, "committed before it was uploaded"
-    assert requests.put(upload, data=b"promised").status_code == 200
-    assert requests.put(upload, data=b"promised").status_code == 403, "uploaded twice with a one-time address"
+    assert SESSION.put(upload, data=b"promised").status_code == 200
+    assert SESSION.put(upload, data=b"promised").status_code == 403, "uploaded twice with a one-time address"
     assert send_commit(server, ("lfsFile", value | {"size": 9})).status_code == 400
     assert send_commit(server, ("lfsFile", value)).status_code == 200
     assert "actions" not in lfs_batch(server, b"promised").json()["objects"][0]
@@ -105,7 +109,7 @@ def test_files_are_served_in_ranges_from_storage(server):
     assert head.status_code == 302
     assert head.headers["X-Repo-Commit"] == oid
     assert (head.headers["X-Linked-Size"], head.headers["X-Linked-ETag"]) == ("200", f'"{value["oid"]}"')
-    part = requests.get(head.headers["Location"], headers={"Range": "bytes=50-59"})
+    part = SESSION.get(head.headers["Location"], headers={"Range": "bytes=50-59"})
     assert (part.status_code, part.content) == (206, content[50:60])
     assert part.headers["Content-Range"] == "bytes 50-59/200"
 

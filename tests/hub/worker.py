@@ -14,6 +14,7 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -74,9 +75,16 @@ def run(entry: dict, output_dir: Path) -> dict:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(VOCABULARY, (EXAMPLES, LENGTH), generator=generator)
     dataset = [{"input_ids": row, "labels": int(row[0] > row[1])} for row in ids]
-    trainer = SAMTrainer(model, args, train_dataset=dataset, processing_class=tokenizer, sam_config=config)
+    trainer = SAMTrainer(
+        model,
+        args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[LogIn(entry["log_in_with"])] if "log_in_with" in entry else None,
+        sam_config=config,
+    )
     trainer.train(resume_from_checkpoint=pull(**entry["resume_from"]) if "resume_from" in entry else None)
-    answer = trainer.push_to_hub(tags=["of-the-user"]) if args.push_to_hub else None
+    answer = trainer.push_to_hub(tags=["of-the-user"]) if args.hub_model_id else None
     return {
         "ranks": args.world_size,
         "steps": trainer.state.global_step,
@@ -84,6 +92,17 @@ def run(entry: dict, output_dir: Path) -> dict:
         "loaded": loaded,
         "answer": None if answer is None else str(answer),
     }
+
+
+class LogIn(TrainerCallback):
+    """Somebody logs in while the training runs, after the first save."""
+
+    def __init__(self, token: str):
+        self.token = token
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            os.environ["HF_TOKEN"] = os.environ[self.token]
 
 
 def pull(repo_id: str, commit_title: str, checkpoint: str) -> str:
