@@ -12,8 +12,10 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 
-# Copies of the two moments are needed only while a chunk of this many elements is worked on.
-CHUNK_ELEMENTS = 16 * 2**20
+# Copies of the two moments are needed only while a chunk of this many elements is worked on. On a CPU it fits into
+# the cache; an accelerator would rather launch few kernels.
+CHUNK_ELEMENTS = {"cpu": 2**20}
+CHUNK_ELEMENTS_ELSEWHERE = 2**24
 
 
 def can_trial(optimizer_class: type[Optimizer]) -> bool:
@@ -38,13 +40,20 @@ def trial_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
     if not can_trial(type(optimizer)):
         raise TypeError(f"trial_step knows AdamW and Adam, not {type(optimizer).__name__}.")
     for group in optimizer.param_groups:
-        for weights in _chunks(weight for weight in group["params"] if weight in gradients):
-            state = [_copied_state(optimizer, group, weight) for weight in weights]
+        pieces = (
+            piece
+            for weight in group["params"]
+            if weight in gradients
+            for piece in _pieces(weight, gradients[weight], _state(optimizer, group, weight))
+        )
+        for chunk in _chunks(pieces):
+            weights, piece_gradients, states = zip(*chunk, strict=True)
+            state = [{name: value.clone() for name, value in entry.items()} for entry in states]
             beta1, beta2 = group["betas"]
             step = adamw if _decays_apart(optimizer, group) else adam
             step(
-                weights,
-                [gradients[weight] for weight in weights],
+                list(weights),
+                list(piece_gradients),
                 [entry["exp_avg"] for entry in state],
                 [entry["exp_avg_sq"] for entry in state],
                 [entry["max_exp_avg_sq"] for entry in state if group["amsgrad"]],
@@ -77,24 +86,48 @@ def _decays_apart(optimizer: Optimizer, group: dict) -> bool:
     return isinstance(optimizer, AdamW) or group.get("decoupled_weight_decay", False)
 
 
-def _copied_state(optimizer: Optimizer, group: dict, weight: Tensor) -> dict[str, Tensor]:
+def _state(optimizer: Optimizer, group: dict, weight: Tensor) -> dict[str, Tensor]:
+    """The optimizer's tensors for `weight`; those of a weight that it has not stepped yet are zeros."""
     state = optimizer.state.get(weight)
     if state:
-        return {name: value.clone() for name, value in state.items() if torch.is_tensor(value)}
+        return {name: value for name, value in state.items() if torch.is_tensor(value)}
     on_device = group["fused"] or group["capturable"]
+    zeros = torch.zeros_like(weight)
     return {
         "step": torch.zeros((), dtype=torch.float32, device=weight.device if on_device else None),
-        **{name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")},
+        "exp_avg": zeros,
+        "exp_avg_sq": zeros,
+        "max_exp_avg_sq": zeros,
     }
 
 
-def _chunks(weights: Iterator[Tensor]) -> Iterator[list[Tensor]]:
-    chunk: list[Tensor] = []
+Piece = tuple[Tensor, Tensor, dict[str, Tensor]]
+
+
+def _chunk_elements(weight: Tensor) -> int:
+    return CHUNK_ELEMENTS.get(weight.device.type, CHUNK_ELEMENTS_ELSEWHERE)
+
+
+def _pieces(weight: Tensor, gradient: Tensor, state: dict[str, Tensor]) -> Iterator[Piece]:
+    """Views of a weight, its gradient and its state that are small enough for a chunk. The step count has no shape."""
+    whole = [weight, gradient, *(value for value in state.values() if value.dim())]
+    elements = _chunk_elements(weight)
+    if weight.numel() <= elements or not all(tensor.is_contiguous() for tensor in whole):
+        yield weight, gradient, state
+        return
+    moments = {name: value.view(-1).split(elements) for name, value in state.items() if value.dim()}
+    parts = zip(weight.view(-1).split(elements), gradient.view(-1).split(elements), strict=True)
+    for position, (weights, gradients) in enumerate(parts):
+        yield weights, gradients, state | {name: split[position] for name, split in moments.items()}
+
+
+def _chunks(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    chunk: list[Piece] = []
     elements = 0
-    for weight in weights:
-        chunk.append(weight)
-        elements += weight.numel()
-        if elements >= CHUNK_ELEMENTS:
+    for piece in pieces:
+        chunk.append(piece)
+        elements += piece[0].numel()
+        if elements >= _chunk_elements(piece[0]):
             yield chunk
             chunk, elements = [], 0
     if chunk:
