@@ -70,7 +70,7 @@ def rho_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     stock = [run.name for of_task in runs.values() for run in of_task if run.rho is None]
     if stock:
         raise ValueError(f"method {options.method!r} does not perturb, so it has no rho: use sam or sampa-0.1.")
-    store = RecordStore(options.runs_dir or REPOSITORY / benchmark.folder / "rho_choice" / Path(planner.model).name)
+    store = RecordStore(options.runs_dir or REPOSITORY / benchmark.folder / "rho_choice" / planner.folder_name)
     status = _run([run for of_task in runs.values() for run in of_task], store, options)
     choices = {}
     for task, of_task in runs.items():
@@ -97,7 +97,7 @@ def status_table(runs: Sequence[Run], store: RecordStore) -> str:
 
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument("--model", required=True, help="model on the Hub, or a folder")
+    parser.add_argument("--model", help="model on the Hub, or a folder; the default is the recipes' own")
     parser.add_argument("--data_dir", help="folder with the data; the default is the Hub")
     parser.add_argument("--runs_dir", type=Path, help="folder of the records; the default is named after the model")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
@@ -111,7 +111,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
 
 
 def _default_folder(benchmark: Benchmark, planner: Planner) -> Path:
-    return REPOSITORY / benchmark.folder / "results" / Path(planner.model).name
+    return REPOSITORY / benchmark.folder / "results" / planner.folder_name
 
 
 def _run(runs: Sequence[Run], store: RecordStore, options: argparse.Namespace) -> int:

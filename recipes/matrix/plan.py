@@ -78,8 +78,12 @@ class Planner:
                 raise self.parser.unknown(option[2:].split("=")[0], where="command line")
         if options.data_dir is not None and not Path(options.data_dir).is_dir():
             raise ValueError(f"data_dir={options.data_dir!r}: no such folder.")
-        local = Path(options.model).is_dir()
-        self.model = Path(options.model).resolve().name if local else options.model
+        if options.model is None:
+            self.model, self.folder_name = "the recipes' own", "default"
+        else:
+            local = Path(options.model).is_dir()
+            self.model = Path(options.model).resolve().name if local else options.model
+            self.folder_name = Path(self.model).name
 
     def settings(self) -> dict[str, Any]:
         """What all runs of one table have in common."""
@@ -117,6 +121,7 @@ class Planner:
 
         processes = self.options.nproc_per_node if kind.runs_in_pairs else 1
         launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
+        model = [] if self.options.model is None else [f"--model_name_or_path={self.options.model}"]
         data = [] if self.options.data_dir is None else [f"--data_dir={self.options.data_dir}"]
         command = (
             sys.executable,
@@ -129,13 +134,14 @@ class Planner:
             f"--hessian_iterations={self.options.hessian_iterations}",
             "--",
             str(REPOSITORY / path),
-            f"--model_name_or_path={self.options.model}",
+            *model,
             *data,
             *shared,
             f"--output_dir={RESULT_FOLDER}/output",
         )
         start = f"torchrun --standalone --nproc_per_node {processes}" if processes > 1 else "python"
-        shown = [start, self.benchmark.script, path, f"--model_name_or_path={self.model}"]
+        shown = [start, self.benchmark.script, path]
+        shown += [f"--model_name_or_path={self.model}"] if model else []
         shown += ["--data_dir=DATA_DIR"] if data else []
         return Run(
             name=f"{task}/{variant or method}/seed-{seed}",

@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import run_glue
 import torch
@@ -109,8 +110,6 @@ def test_sharpness_is_that_of_the_final_weights_on_training_examples(measured, m
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "sam")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "sam")
     table = made_glue.examples("cola", "train").to_dict("records")
-    import numpy as np
-
     chosen = np.sort(np.random.default_rng(0).choice(len(table), size=10, replace=False))
     rows = [table[index] for index in chosen]
     batches = []
@@ -138,10 +137,8 @@ def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):
         assert record["meta_info"]["data"] == {"train_samples": 18, "eval_samples": {"eval_samples": 6}}
         assert record["meta_info"]["training"]["sam_config"]["rho"] == record["rho"]
     chosen = yaml.safe_load(rho_file.read_text())["rho"]["cola"]
-    scores = {
-        r["rho"]: (-r["train_info"]["metrics"]["matthews_correlation"], r["train_info"]["metrics"]["loss"])
-        for r in records
-    }
+    metrics = {record["rho"]: record["train_info"]["metrics"] for record in records}
+    scores = {rho: (-found["matthews_correlation"], found["loss"]) for rho, found in metrics.items()}
     assert chosen == min(scores, key=scores.get)
 
     runs = [*common, "--methods", "sampa-0", "--seeds", "4", "--rho_file", str(rho_file), "--nproc_per_node", "2"]

@@ -125,12 +125,8 @@ def candidate(rho: float, metric: float | None, loss: float | None) -> dict:
 
 def test_rho_is_chosen_by_metric_then_loss_then_size():
     task = TASKS[0]
-    tried = [
-        candidate(0.2, 0.5, 0.4),
-        candidate(0.01, 0.4, 0.1),
-        candidate(0.1, 0.5, 0.3),
-        candidate(0.02, None, None),
-    ]
+    tried = [candidate(0.2, 0.5, 0.4), candidate(0.01, 0.4, 0.1), candidate(0.1, 0.5, 0.3)]
+    tried.append(candidate(0.02, None, None))
     choice = choose_rho(task, tried)
     assert choice.rho == 0.1
     assert [rho for rho, *_ in choice.tried] == [0.01, 0.02, 0.1, 0.2]
