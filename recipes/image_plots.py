@@ -51,5 +51,6 @@ def plot_losses(log_history: Sequence[dict[str, Any]], path: Path) -> None:
             axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 30 else None, markersize=3)
     axes.set(xlabel="epoch", ylabel="loss")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     figure.savefig(path)
