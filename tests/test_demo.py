@@ -1,0 +1,78 @@
+"""The demo: its made-up sentences are what they claim to be, and its table holds what was measured."""
+
+import collections
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+@pytest.fixture(autouse=True)
+def _recipes_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+
+
+def test_sentences_are_different_seeded_and_as_unbalanced_as_cola():
+    from demo_data import make_sentences
+
+    rows = make_sentences(2000, seed=3)
+    assert len({row["sentence"] for row in rows}) == 2000
+    assert [row["idx"] for row in rows] == list(range(2000))
+    assert 0.66 < sum(row["label"] for row in rows) / 2000 < 0.74
+    assert make_sentences(500, seed=3) == rows[:500]
+    assert make_sentences(500, seed=4) != rows[:500]
+
+
+def test_no_sentence_is_both_acceptable_and_not():
+    from demo_data import ERRORS, _Sentence
+
+    rng = random.Random(0)
+    acceptable = {_Sentence(rng, None).text() for _ in range(5000)}
+    found = collections.Counter()
+    for error in ERRORS:
+        sentences = {_Sentence(rng, error).text() for _ in range(1000)} - {None}
+        assert not sentences & acceptable
+        found[error] = len(sentences)
+    assert min(found[error] for error in ERRORS) > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "adamw", "smp"], "invalid choice: 'smp'"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["--epochs", "0"], "--epochs: must be above 0, got 0.0"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, message, monkeypatch, capsys):
+    import demo
+
+    monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        demo.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_table_shows_every_method_that_was_asked_for(tmp_path):
+    command = [sys.executable, RECIPES / "demo.py", "--methods", "adamw", "sampa-0.1", "--epochs", "0.02"]
+    printed = subprocess.run(
+        [*command, "--output_dir", tmp_path], check=True, capture_output=True, text=True, timeout=500
+    ).stdout
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[-2:]}
+    assert list(rows) == ["adamw", "sampa-0.1"]
+    for name, processes in (("adamw", 1), ("sampa-0.1", 2)):
+        count, _, accuracy, eval_loss, sharpness, seconds, ratio = map(float, rows[name])
+        assert count == processes
+        # A few updates: still the share of the larger class, and the loss of a guess.
+        assert 0.5 < accuracy < 0.8
+        assert 0.4 < eval_loss < 1.0
+        assert 0 < sharpness < 1
+        assert seconds > 1e-4
+        assert ratio == pytest.approx(seconds / float(rows["adamw"][5]), abs=0.3)
+    assert float(rows["adamw"][6]) == 1.0
