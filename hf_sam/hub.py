@@ -94,6 +94,8 @@ class HubMixin:
             self.state.log_history = log_history
         path = os.path.join(self.args.output_dir, "README.md")
         card = ModelCard.load(path)
+        # For an adapter, PEFT has written the tags anew.
+        card.data.tags = list(dict.fromkeys([*tags, *(card.data.tags or [])]))
         complete_card(card, record)
         card.save(path)
         self._is_saved = True

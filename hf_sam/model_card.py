@@ -110,6 +110,8 @@ def complete_card(card: ModelCard, record: TrainingRecord) -> None:
     text = text.replace(heading, heading + versions, 1) if heading in text else f"{text}\n{heading}{versions}"
     section = "\n".join([_training_section(record), _log_section(record), _citation_section(record)])
     card.text = f"{text.rstrip()}\n\n{section}"
+    if card.data.get("base_model") == "":
+        card.data.base_model = None
     if card.data.get("eval_results"):
         template = card.data.eval_results[0]
         template = replace(template, dataset_split=template.dataset_split or record.eval_split)
@@ -181,7 +183,7 @@ def _loading_code(record: TrainingRecord) -> tuple[list[str], list[str]]:
         base = model.get_base_model()
         names.append(type(base).__name__)
         imports.append("from peft import PeftModel")
-        load.append(f'base_model = {names[-1]}.from_pretrained("{base.config._name_or_path}")')
+        load.append(f'base_model = {names[-1]}.from_pretrained("{base.config._name_or_path or "..."}")')
         load.append(f'model = PeftModel.from_pretrained(base_model, "{model_id}")')
     processing_class = record.processing_class
     if isinstance(processing_class, PreTrainedTokenizerBase):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import EvalResult, ModelCard, metadata_load
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import (
     BertConfig,
@@ -203,6 +204,18 @@ def test_loading_code_runs(glue, cifar):
         exec(code, loaded)
         for key, weight in trainer.model.state_dict().items():
             torch.testing.assert_close(loaded["model"].state_dict()[key], weight, rtol=0, atol=0)
+
+
+def test_adapter_keeps_the_tags_of_everybody(glue, tmp_path):
+    model = BertForSequenceClassification(BertConfig(vocab_size=2, num_labels=2, **SIZE))
+    adapted = get_peft_model(model, LoraConfig(r=2, task_type="SEQ_CLS"))
+    trainer = train(adapted, glue.train_dataset, glue.processing_class, tmp_path / "adapter", SAMConfig())
+    trainer.save_model()
+    trainer.create_model_card(tags="of-the-user")
+    card = card_of(trainer)
+    assert {"of-the-user", "hf_sam", "sam", "generated_from_trainer", "lora"} <= set(card.data.tags)
+    assert card_problems(str(card)) == ([], [])
+    assert 'PeftModel.from_pretrained(base_model, "adapter")' in card.text
 
 
 def test_stock_method_leaves_the_card_of_the_host(glue, tmp_path):
