@@ -1,4 +1,4 @@
-"""Runs that are started on one process and on several: in go the number of ranks and a folder, out comes an outcome."""
+"""Runs that are started on one process and on several: in go a number of ranks and a folder, out comes an outcome."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,8 @@ from typing import Any
 
 from torch.nn.functional import cross_entropy
 
-from tests.host import setups, trainers
+from tests import harness
+from tests.host import parameters, setups, trainers
 from tests.host.setups import CONFIGS
 
 
@@ -66,6 +67,36 @@ CASES |= {
 }
 
 
+# ---- parameters ----
+
+
+def adapters(name: str, ranks: int, folder: Path) -> dict[str, Any]:
+    options = {"data_collator": setups.collate_for_classification, "arguments": batch_arguments(name, ranks)}
+    trainer = setups.make_trainer(parameters.with_adapters(), setups.sentences(24), folder, CONFIGS[name], **options)
+    trainer.model_accepts_loss_kwargs = False
+    trainer.train()
+    return setups.outcome(trainer)
+
+
+SKIPPING_ARGUMENTS = {"lr_scheduler_type": "constant", "weight_decay": 0.0, "max_grad_norm": 0.0}
+
+
+def skipping(name: str, ranks: int, folder: Path) -> dict[str, Any]:
+    """Four rows decide together whether a branch is used, on one process as on two."""
+    arguments = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2 // (ranks if name == "sam-global" else 1),
+        "ddp_find_unused_parameters": True,
+        **SKIPPING_ARGUMENTS,
+    }
+    rows = harness.make_dataset(40)
+    return setups.train(parameters.Skipping("positive"), rows, folder, CONFIGS[name], arguments=arguments)
+
+
+CASES |= {f"adapters-{name}": partial(adapters, name) for name in ("sam-global", "sampa")}
+CASES |= {f"skipping-{name}": partial(skipping, name) for name in ("sam-global", "sampa", "sampa-gradient")}
+
+
 # ---- data ----
 
 DATA: dict[str, dict[str, Any]] = {
@@ -83,7 +114,7 @@ DATA_ROWS, DATA_BATCH, DATA_EPOCHS = 30, 4, 3
 
 
 def read_data(setting: str, method: str, ranks: int, folder: Path) -> dict[str, Any]:
-    """`rows` of the outcome: for each micro-batch in order, the numbers of its rows; and checksums of their content."""
+    """In the outcome are, for each micro-batch in order, its `rows`, a checksum of what they say, and its size."""
     rows = setups.sentences(DATA_ROWS)
     data: Any = rows
     if setting.startswith("augmented"):
@@ -107,7 +138,7 @@ def read_data(setting: str, method: str, ranks: int, folder: Path) -> dict[str, 
     )
     output = trainer.train()
     total = trainer.get_total_train_batch_size(trainer.args)
-    recorded = {"rows": trainer.seen, "checksums": trainer.checksums, "total_batch": total}
+    recorded = {"rows": trainer.seen, "checksums": trainer.checksums, "sizes": trainer.sizes, "total_batch": total}
     return setups.outcome(trainer) | recorded | {"metrics": output.metrics}
 
 

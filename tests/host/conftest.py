@@ -11,7 +11,7 @@ WORKER = str(REPOSITORY / "tests" / "host" / "worker.py")
 
 
 def run_cases(ranks, names, folder):
-    completed = start(ranks, [WORKER, str(ranks), str(folder), *names], timeout=300)
+    completed = start(ranks, [WORKER, str(ranks), str(folder), *names], timeout=580)
     assert completed.returncode == 0, completed.stdout[-6000:]
     return {
         name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(ranks)] for name in names

@@ -1,4 +1,4 @@
-"""Tiny models, data and trainers as a user of Trainer would write them. Everything is float64 and starts from a seed."""
+"""Tiny models, data and trainers as a user of Trainer would write them. All is float64 and starts from a seed."""
 
 from pathlib import Path
 from typing import Any

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.host import setups
-from tests.host.cases import DATA_BATCH, DATA_EPOCHS, DATA_ROWS
+from tests.host.cases import DATA, DATA_BATCH, DATA_EPOCHS, DATA_ROWS
 
 
 TOKENS = sum(len(row["input_ids"]) for row in setups.sentences(DATA_ROWS))
@@ -22,12 +22,23 @@ def test_sam_computes_twice_the_flops_of_the_stock_trainer(on_one_process, on_tw
         assert sam["total_batch"] == stock["total_batch"]
 
 
-def test_sampa_computes_twice_the_flops_of_the_stock_trainer_wherever_it_runs(on_one_process, on_two_ranks):
-    """Beside them, h_0 of the whole run is one more gradient."""
+@pytest.mark.parametrize("setting", list(DATA))
+def test_sampa_counts_the_flops_of_what_it_computes(setting, on_one_process, on_two_ranks):
+    """Two gradients for each update and one for h_0, which both ranks of a pair compute."""
+    parameters = setups.classifier().num_parameters(exclude_embeddings=True)
+    name = f"data-{setting}"
+    for ranks in ([on_one_process(name)], on_two_ranks[name]):
+        computed = sum(sum(rank["sizes"]) for rank in ranks)
+        assert {rank["total_flos"] for rank in ranks} == {6 * parameters * computed}
+
+
+def test_sampa_computes_little_more_than_twice_the_flops_of_the_stock_trainer(on_one_process, on_two_ranks):
     stock = on_one_process("accounting-stock")["total_flos"]
-    alone, both = on_one_process("data-shuffled")["total_flos"], on_two_ranks["data-shuffled"][0]["total_flos"]
-    assert alone == both
-    assert 2.0 <= alone / stock < 2.2
+    alone, both = on_one_process("data-shuffled"), on_two_ranks["data-shuffled"][0]
+    first = both["total_flos"] - alone["total_flos"]
+    assert 2 * stock < alone["total_flos"] < both["total_flos"]
+    assert first == pytest.approx(stock / alone["steps"], rel=0.2)
+    assert both["total_flos"] == pytest.approx(2 * stock + 2 * first, rel=0.01)
 
 
 def test_pairs_count_their_shards(on_one_process, on_two_ranks, on_four_ranks):

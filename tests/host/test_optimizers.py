@@ -117,5 +117,56 @@ def test_a_users_own_optimizer_without_a_trial_step_is_refused(instance, tmp_pat
         options = {"optimizers": (torch.optim.RAdam(model.parameters(), lr=0.01), None)}
     else:
         options = {"optimizer_cls_and_kwargs": (torch.optim.RAdam, {"lr": 0.01})}
-    with pytest.raises(ValueError, match="RAdam.*lookahead='gradient'"):
+    with pytest.raises(ValueError, match=r"RAdam.*lookahead='gradient'"):
         setups.make_trainer(model, setups.sentences(8), tmp_path, setups.CONFIGS["sampa"], **options)
+
+
+class WithAverages(torch.optim.SGD):
+    """As schedule-free optimizers do, keeps averages of the weights, which take the place of the weights in `eval`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.in_training = True
+        self.averages = [weight.detach().clone() for group in self.param_groups for weight in group["params"]]
+
+    def step(self, closure=None):
+        assert self.in_training
+        super().step(closure)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averages, self.param_groups[0]["params"], 0.2)
+
+    def _exchange(self, into_training):
+        if self.in_training is not into_training:
+            self.in_training = into_training
+            with torch.no_grad():
+                for weight, average in zip(self.param_groups[0]["params"], self.averages, strict=True):
+                    weight.data, average.data = average.data.clone(), weight.data.clone()
+
+    def train(self):
+        self._exchange(True)
+
+    def eval(self):
+        self._exchange(False)
+
+
+@pytest.mark.parametrize("name", ["sam", "sampa-gradient"])
+def test_an_optimizer_that_evaluates_at_other_weights_trains_on_from_its_own(name, tmp_path):
+    def run(**arguments):
+        model = setups.classifier()
+        trainer = setups.make_trainer(
+            model,
+            setups.sentences(40),
+            tmp_path,
+            setups.CONFIGS[name],
+            data_collator=setups.collate_for_classification,
+            optimizers=(WithAverages(model.parameters(), lr=0.1), None),
+            eval_dataset=setups.sentences(8),
+            arguments=arguments,
+        )
+        trainer.train()
+        trainer.optimizer.train()
+        return setups.outcome(trainer), [e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e]
+
+    (evaluated, losses), (never, _) = run(eval_strategy="steps", eval_steps=2), run()
+    assert len(set(losses)) == 5
+    assert harness.same_bits(evaluated["weights"], never["weights"])

@@ -13,16 +13,18 @@ from tests.host import setups
 
 
 class Recording(Trainer):
-    """Notes, for each micro-batch whose gradient is computed, which rows it holds and a checksum of what they say."""
+    """Notes, for each micro-batch whose gradient is computed, which rows it holds, and what they say."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.seen: list[list[int]] = []
         self.checksums: list[int] = []
+        self.sizes: list[int] = []
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.seen.append(inputs.pop("index").tolist())
         ids = inputs["input_ids"]
+        self.sizes.append(ids.numel())
         self.checksums.append(int((ids * torch.arange(1, ids.shape[1] + 1)).sum()))
         return super().training_step(model, inputs, num_items_in_batch)
 
