@@ -4,16 +4,10 @@ Trains the same small BERT from scratch three times, with the stock Trainer and 
 SAMPa runs on two processes, started as `torchrun` would, with the same total batch as the others on one.
 """
 
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import torch
+from common.comparison import Comparison, UpdateTimer
 from datasets import Dataset
 from demo_data import make_sentences
 from sklearn.metrics import accuracy_score, matthews_corrcoef
@@ -24,13 +18,11 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedTokenizerFast,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 
 from hf_sam import SAMConfig, SAMTrainer
-from hf_sam.sharpness import worst_case_sharpness
 
 
 RHO = 0.05
@@ -41,19 +33,6 @@ METHODS = {
     "sampa-0.1": (2, SAMConfig(method="sampa", rho=RHO, sampa_lambda=0.1)),
 }
 TRAIN_SIZE, EVAL_SIZE, SHARPNESS_SIZE, BATCH_SIZE = 6000, 1000, 256, 16
-
-
-class UpdateTimer(TrainerCallback):
-    """Median seconds from the end of one update to the end of the next."""
-
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.ends.append(time.perf_counter())
-
-    def median(self) -> float:
-        return statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
 
 
 def build_tokenizer(sentences: list[str]) -> PreTrainedTokenizerFast:
@@ -71,10 +50,9 @@ def compute_metrics(prediction) -> dict[str, float]:
     return {"mcc": matthews_corrcoef(labels, guesses), "accuracy": accuracy_score(labels, guesses)}
 
 
-def train(method: str, seed: int, epochs: float, output_dir: Path):
+def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: Path) -> None:
     """Train one method in this process, or as one rank of it, and write what came out to `<method>.json`."""
-    processes, sam_config = METHODS[method]
-    assert int(os.environ.get("WORLD_SIZE", 1)) == processes
+    sam_config = METHODS[method][1]
     # Training and evaluation sentences are one draw, so none appears in both.
     data = Dataset.from_list(make_sentences(TRAIN_SIZE + EVAL_SIZE, seed=0))
     tokenizer = build_tokenizer(data["sentence"][:TRAIN_SIZE])
@@ -125,71 +103,23 @@ def train(method: str, seed: int, epochs: float, output_dir: Path):
     # BERT's head averages the loss over the batch itself; told otherwise, the Trainer would scale it by the ranks.
     trainer.model_accepts_loss_kwargs = False
     trainer.train()
-    metrics = trainer.evaluate()
-    if trainer.is_world_process_zero():
-        sample = train_data.select(range(SHARPNESS_SIZE))
-        batches = torch.utils.data.DataLoader(sample, BATCH_SIZE, collate_fn=trainer.data_collator)
-        result = {
-            "mcc": metrics["eval_mcc"],
-            "accuracy": metrics["eval_accuracy"],
-            "eval_loss": metrics["eval_loss"],
-            "sharpness": worst_case_sharpness(trainer.model, batches, rho=RHO, steps=5).sharpness,
-            "seconds_per_update": timer.median(),
-            "updates": trainer.state.global_step,
-        }
-        (output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
-
-
-def run(method: str, args: argparse.Namespace) -> dict:
-    """Train one method in processes of its own and return what came out."""
-    processes = METHODS[method][0]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), __file__, "--worker", "--methods", method]
-    command += ["--seed", str(args.seed), "--epochs", str(args.epochs), "--output_dir", str(args.output_dir)]
-    print(f"\n{method}: {processes} process{'es' * (processes > 1)}", flush=True)
-    # Every process gets one thread, so that a method does not look fast for having the other core to itself.
-    status = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-    if status != 0:
-        sys.exit(f"{method} failed with exit status {status}; the error is above.")
-    return json.loads((args.output_dir / f"{method}.json").read_text())
-
-
-def table(results: dict[str, dict]) -> str:
-    lines = [f"{'method':<10} {'processes':>9} {'MCC':>6} {'accuracy':>8} {'eval loss':>9} {'sharpness':>9} "]
-    lines[0] += f"{'s/update':>8} {'ratio':>5}"
-    base = results.get("adamw", {}).get("seconds_per_update")
-    for method, r in results.items():
-        ratio = f"{r['seconds_per_update'] / base:.2f}" if base else "-"
-        lines.append(
-            f"{method:<10} {METHODS[method][0]:>9} {r['mcc']:>6.3f} {r['accuracy']:>8.3f} {r['eval_loss']:>9.3f} "
-            f"{r['sharpness']:>9.4f} {r['seconds_per_update']:>8.4f} {ratio:>5}"
-        )
-    return "\n".join(lines)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="what to train")
-    parser.add_argument("--seed", type=int, default=0, help="seeds weights, data order and dropout")
-    parser.add_argument("--epochs", type=float, default=8, help="passes over the training sentences")
-    parser.add_argument("--output_dir", type=Path, default=Path("output/demo"), help="where the results are written")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.epochs <= 0:
-        parser.error(f"argument --epochs: must be above 0, got {args.epochs}")
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    if args.worker:
-        train(args.methods[0], args.seed, args.epochs, args.output_dir)
-        return
-    results = {method: run(method, args) for method in args.methods}
-    updates = next(iter(results.values()))["updates"]
-    print(
-        f"\n{TRAIN_SIZE} training and {EVAL_SIZE} evaluation sentences, {updates} updates of {BATCH_SIZE} sentences."
-    )
-    print(f"MCC: Matthews correlation. Sharpness: rise of the training loss to the worst point within rho = {RHO}.")
-    print("Seconds per update: median, one thread per process; ratio to AdamW on one process.\n")
-    print(table(results))
+    sample = train_data.select(range(SHARPNESS_SIZE))
+    batches = torch.utils.data.DataLoader(sample, BATCH_SIZE, collate_fn=trainer.data_collator)
+    demo.save_result(trainer, timer, batches, output_dir / f"{method}.json")
 
 
 if __name__ == "__main__":
-    main()
+    Comparison(
+        script=__file__,
+        title=__doc__.splitlines()[0],
+        methods=METHODS,
+        scores={"mcc": "MCC", "accuracy": "accuracy"},
+        train=train,
+        epochs=6,
+        output_dir="output/demo",
+        explanation=(
+            f"{TRAIN_SIZE} training and {EVAL_SIZE} evaluation sentences, {{updates}} updates of {BATCH_SIZE} "
+            "sentences.\nMCC: Matthews correlation."
+        ),
+        rho=RHO,
+    ).main()

@@ -9,13 +9,13 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pillow
 from transformers import (
-    ConvNextImageProcessor,
+    ConvNextImageProcessorPil,
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
     ViTConfig,
     ViTForImageClassification,
-    ViTImageProcessor,
+    ViTImageProcessorPil,
 )
 
 
@@ -121,8 +121,8 @@ def make_model(kind: str, num_labels: int = 10) -> PreTrainedModel:
 def make_processor(kind: str):
     """Not the size of the images, so that resizing is a part of every test."""
     if kind == "vit":
-        return ViTImageProcessor(size={"height": 16, "width": 16})
-    return ConvNextImageProcessor(size={"shortest_edge": 24}, crop_pct=0.875, resample=2)
+        return ViTImageProcessorPil(size={"height": 16, "width": 16})
+    return ConvNextImageProcessorPil(size={"shortest_edge": 24}, crop_pct=0.875, resample=2)
 
 
 def write_model(folder: Path, kind: str) -> None:

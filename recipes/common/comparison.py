@@ -1,0 +1,119 @@
+"""What the demos share: every method trained in processes of its own, then one table."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+
+from hf_sam import SAMConfig
+from hf_sam.sharpness import worst_case_sharpness
+
+
+class UpdateTimer(TrainerCallback):
+    """Median seconds from the end of one update to the end of the next."""
+
+    def __init__(self):
+        self.ends = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.ends.append(time.perf_counter())
+
+    def median(self) -> float:
+        return statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    The command line of a demo.
+
+    Args:
+        script (`str`): The demo's `__file__`, which is started once more for every method.
+        title (`str`): One line for `--help`.
+        methods (`dict[str, tuple[int, SAMConfig | None]]`): Number of processes and options of each method; `None` is
+            the stock Trainer. The ratio of times is to the one named `adamw`.
+        scores (`dict[str, str]`): Metric (without `eval_`) -> heading of its column.
+        train (`Callable[[Comparison, str, int, float, Path], None]`): Trains a method with a seed and a number of
+            epochs, and ends with [`Comparison.save_result`].
+        epochs (`float`): Passes over the training data, unless `--epochs` is given.
+        output_dir (`str`): Where the results are written, unless `--output_dir` is given.
+        explanation (`str`): Printed above the table; `{updates}` becomes the number of updates.
+        rho (`float`): Radius within which sharpness is measured.
+    """
+
+    script: str
+    title: str
+    methods: dict[str, tuple[int, SAMConfig | None]]
+    scores: dict[str, str]
+    train: Callable[["Comparison", str, int, float, Path], None]
+    epochs: float
+    output_dir: str
+    explanation: str
+    rho: float
+
+    def main(self) -> None:
+        parser = argparse.ArgumentParser(description=self.title, allow_abbrev=False)
+        names = list(self.methods)
+        parser.add_argument("--methods", nargs="+", choices=names, default=names, help="what to train")
+        parser.add_argument("--seed", type=int, default=0, help="seeds weights, data order and dropout")
+        parser.add_argument("--epochs", type=float, default=self.epochs, help="passes over the training data")
+        parser.add_argument("--output_dir", type=Path, default=Path(self.output_dir), help="where results are written")
+        parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+        args = parser.parse_args()
+        if args.epochs <= 0:
+            parser.error(f"argument --epochs: must be above 0, got {args.epochs}")
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        if args.worker:
+            (method,) = args.methods
+            assert int(os.environ.get("WORLD_SIZE", 1)) == self.methods[method][0]
+            self.train(self, method, args.seed, args.epochs, args.output_dir)
+            return
+        results = {method: self._run(method, args) for method in args.methods}
+        print("\n" + self.explanation.format(updates=next(iter(results.values()))["updates"]))
+        print(f"Sharpness: rise of the training loss to the worst point within rho = {self.rho}.")
+        print("Seconds per update: median, one thread per process; ratio to AdamW on one process.\n")
+        print(self.table(results))
+
+    def _run(self, method: str, args: argparse.Namespace) -> dict[str, float]:
+        """Train one method in processes of its own and return what came out."""
+        processes = self.methods[method][0]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command = [sys.executable, *(launcher if processes > 1 else []), self.script, "--worker", "--methods", method]
+        command += ["--seed", str(args.seed), "--epochs", str(args.epochs), "--output_dir", str(args.output_dir)]
+        print(f"\n{method}: {processes} process{'es' * (processes > 1)}", flush=True)
+        # Every process gets one thread, so that a method does not look fast for having the other core to itself.
+        status = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+        if status != 0:
+            sys.exit(f"{method} failed with exit status {status}; the error is above.")
+        return json.loads((args.output_dir / f"{method}.json").read_text())
+
+    def save_result(self, trainer: Trainer, timer: UpdateTimer, batches: Iterable[Any], path: Path) -> None:
+        """Evaluate, and on the first rank measure sharpness on `batches` and write everything to `path`."""
+        metrics = trainer.evaluate()
+        if trainer.is_world_process_zero():
+            result = {name: metrics[f"eval_{name}"] for name in (*self.scores, "loss")}
+            result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
+            result |= {"seconds_per_update": timer.median(), "updates": trainer.state.global_step}
+            path.write_text(json.dumps(result, indent=1))
+
+    def table(self, results: dict[str, dict[str, float]]) -> str:
+        """One line per method, as text."""
+        headings = [*self.scores.values(), "eval loss", "sharpness", "s/update", "ratio"]
+        lines = [f"{'method':<10} {'processes':>9} " + " ".join(f"{heading:>9}" for heading in headings)]
+        base = results.get("adamw", {}).get("seconds_per_update")
+        for method, result in results.items():
+            ratio = f"{result['seconds_per_update'] / base:.2f}" if base else "-"
+            values = [f"{result[name]:.3f}" for name in (*self.scores, "loss")]
+            values += [f"{result['sharpness']:.4f}", f"{result['seconds_per_update']:.4f}", ratio]
+            numbers = " ".join(f"{value:>9}" for value in values)
+            lines.append(f"{method:<10} {self.methods[method][0]:>9} {numbers}")
+        return "\n".join(lines)
