@@ -133,14 +133,16 @@ class PushLog:
             words += ["--revision", self.args.hub_revision]
         if self.args.hub_private_repo:
             words += ["--private"]
-        # A token that was given to the Trainer is not one that the command would find.
-        return ("HF_TOKEN=<your token> " if self.args.hub_token else "") + shlex.join(words)
+        return shlex.join(words)
 
     def _remedy(self) -> str:
         if self._reason.startswith("no token"):
             return " Log in first, with `hf auth login` or HF_TOKEN."
         if self._reason.startswith(("401", "403")):
-            return f" A token that may write comes from {constants.ENDPOINT}/settings/tokens."
+            return f" A token that may write comes from {constants.ENDPOINT}/settings/tokens, for `hf auth login`."
+        if self.token is not None:
+            # The command would not find a token that was given to the Trainer.
+            return " Log in first, with `hf auth login` and the token that you gave to the Trainer."
         return ""
 
 

@@ -73,7 +73,7 @@ def later(hub, published, tmp_path_factory) -> Launched:
         entry("wrong-token", "alice/wrong-token", "end", token="WRONG_TOKEN"),
         entry("no-right", "bob/new", "checkpoint", hub_token="TOKEN_OF_CAROL"),
         entry("no-right-to-push", "bob/public", "every_save", token="TOKEN_OF_CAROL"),
-        entry("quota", "small/model", "checkpoint", sam=SAMPA, token="TOKEN_OF_ALICE"),
+        entry("quota", "small/model", "checkpoint", sam=SAMPA, hub_token="TOKEN_OF_ALICE"),
         entry("error", "alice/error", "all_checkpoints", token="TOKEN_OF_ALICE"),
         entry("dropped", "alice/dropped", "every_save", token="TOKEN_OF_ALICE"),
     ]

@@ -69,7 +69,13 @@ def test_repository_that_cannot_be_created_is_reported_before_training(later):
     for name in ("no-token", "wrong-token", "no-right"):
         warning, message = later.log(0, name).index("Cannot push to"), later.log(0, name).index("Not pushed to")
         assert warning < message
-    assert "Log in first, with `hf auth login` or HF_TOKEN." in later.log(0, "no-token")
+
+
+def test_message_says_which_token_the_command_needs(hub, later):
+    assert "Log in first, with `hf auth login` or HF_TOKEN. To push it later" in later.log(0, "no-token")
+    assert f"A token that may write comes from {hub.endpoint}/settings/tokens" in later.log(0, "no-right")
+    assert "with `hf auth login` and the token that you gave to the Trainer. To push it later" in later.log(0, "quota")
+    assert "hf auth login" not in later.log(0, "dropped")
 
 
 def test_large_file_whose_connection_breaks_every_time(hub, lonely):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import EvalResult, ModelCard, metadata_load
-from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import (
     BertConfig,
@@ -207,8 +206,9 @@ def test_loading_code_runs(glue, cifar):
 
 
 def test_adapter_keeps_the_tags_of_everybody(glue, tmp_path):
+    peft = pytest.importorskip("peft")
     model = BertForSequenceClassification(BertConfig(vocab_size=2, num_labels=2, **SIZE))
-    adapted = get_peft_model(model, LoraConfig(r=2, task_type="SEQ_CLS"))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, task_type="SEQ_CLS"))
     trainer = train(adapted, glue.train_dataset, glue.processing_class, tmp_path / "adapter", SAMConfig())
     trainer.save_model()
     trainer.create_model_card(tags="of-the-user")
