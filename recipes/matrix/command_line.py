@@ -10,7 +10,8 @@ from .benchmark import REPOSITORY, Benchmark
 from .plan import Planner, parse_overrides, read_rho
 from .records import FAILED, FINISHED, RecordStore
 from .rho import RHO_GRID, choose_rho, write_rho
-from .runner import MatrixRunner, Run
+from .run import Run
+from .runner import MatrixRunner
 
 
 def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from common.options import RecipeParser, read_recipe
 from hf_sam.methods import METHODS
 
 from .benchmark import REPOSITORY, Benchmark
-from .runner import RESULT_FOLDER, Run
+from .run import RESULT_FOLDER, Run
 
 
 # Set for every run by the runner itself, with what to use instead.
@@ -22,13 +22,14 @@ RESERVED = {
     "method": "--methods",
     "seed": "--seeds",
     "model_name_or_path": "--model",
-    "data_dir": "--data_dir before the other options",
     "num_train_epochs": "--epochs, which leaves adamw-2x twice as many",
     "output_dir": "--runs_dir",
-    "resume_from_checkpoint": "nothing: a run in progress starts anew",
+    "resume_from_checkpoint": "nothing, since a run in progress starts anew",
+    "save_strategy": "the recipe itself to keep a model",
     "push_to_hub": "the recipe itself to share a model",
+    "logging_strategy": "nothing, since records have the losses of every epoch",
+    "report_to": "nothing, since the record of a run is its report",
 }
-# After these, so that a matrix of any size leaves records and no checkpoints.
 FIXED = ("--save_strategy=no", "--logging_strategy=epoch", "--report_to=none", "--disable_tqdm=true")
 
 

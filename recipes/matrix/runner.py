@@ -9,44 +9,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from .environment import git_commit, versions
 from .records import FAILED, FINISHED, RecordStore, without_folders
+from .run import RESULT_FOLDER, Run
 
 
-RESULT_FOLDER = "{result_folder}"
 RESULT_FILE = "result.json"
 POLL_SECONDS = 0.5
 ERROR_LINES = 30
-
-
-@dataclass(frozen=True)
-class Run:
-    """
-    One cell of a matrix, for one seed.
-
-    Args:
-        name (`str`): Where its record lies: `<task>/<method>/seed-<n>`.
-        task, method (`str`), seed (`int`): Its place in the matrix.
-        command (`tuple[str, ...]`): What to start. Must leave `train_info` and `meta_info` as JSON in `result.json` in
-            the folder that stands for `{result_folder}`, and may use that folder for anything else.
-        shown_command (`str`): The command that a reader would type, without paths of this machine.
-        settings (`dict`): What all runs of one table have in common.
-        rho (`float`, *optional*): Radius of the perturbation, `None` where nothing is perturbed.
-    """
-
-    name: str
-    task: str
-    method: str
-    seed: int
-    command: tuple[str, ...]
-    shown_command: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    rho: float | None = None
 
 
 class MatrixRunner:
@@ -94,7 +68,7 @@ class MatrixRunner:
         self._errors: list[Exception] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._code = {**git_commit(), "versions": versions()}
+        self._commit, self._versions = git_commit(), versions()
 
     def run(self) -> dict[str, int]:
         """
@@ -150,6 +124,8 @@ class MatrixRunner:
             if self._drop_if_recorded(run):
                 return True
             with self._lock:
+                if run not in self._waiting:
+                    return True
                 self._waiting.remove(run)
             self._execute(run, claim)
         return True
@@ -169,11 +145,38 @@ class MatrixRunner:
         # Left behind by a runner that was killed.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        date = datetime.now(timezone.utc)
-        start = time.monotonic()
+        date, start = datetime.now(timezone.utc), time.monotonic()
+        process = self._start(run, folder, claim)
+        if process is None:
+            return
+        status = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        process.stdin.close()
+        if self._stopping.is_set() and status != 0:
+            return
+
+        duration = time.monotonic() - start
+        run_info = {
+            "command": run.shown_command,
+            "date": date.isoformat(timespec="seconds"),
+            "duration_seconds": round(duration, 3),
+            "jobs_side_by_side": self.jobs,
+            **self._commit,
+        }
+        record = self._record(run, run_info, status, folder)
+        self.store.write(run.name, record)
+        shutil.rmtree(folder, ignore_errors=True)
+        with self._lock:
+            self._done[run.name] = record["status"]
+            self._durations.append(duration)
+            self.say(f"{self._state()} {run.name}: {_outcome(record)} after {_time(duration)}{self._time_left()}")
+
+    def _start(self, run: Run, folder: Path, claim: int) -> subprocess.Popen | None:
+        """The training process, unless the runner has been told to stop."""
         with open(self.store.log_path(run.name), "wb") as log, self._lock:
             if self._stopping.is_set():
-                return
+                return None
             self.say(f"{self._state()} {run.name}: started")
             process = subprocess.Popen(
                 [argument.replace(RESULT_FOLDER, str(folder)) for argument in run.command],
@@ -186,38 +189,24 @@ class MatrixRunner:
                 pass_fds=(claim,),
             )
             self._processes.add(process)
-        status = process.wait()
-        with self._lock:
-            self._processes.discard(process)
-        process.stdin.close()
-        if self._stopping.is_set() and status != 0:
-            return
+        return process
 
-        duration = time.monotonic() - start
-        record = {"status": FINISHED, "task": run.task, "method": run.method, "seed": run.seed, "rho": run.rho}
-        record["run_info"] = {
-            "command": run.shown_command,
-            "date": date.isoformat(timespec="seconds"),
-            "duration_seconds": round(duration, 3),
-            "jobs_side_by_side": self.jobs,
-            "git_commit": self._code["git_commit"],
-            "uncommitted_changes": self._code["uncommitted_changes"],
-        }
-        meta_info = {"settings": run.settings, "versions": self._code["versions"]}
+    def _record(self, run: Run, run_info: dict[str, Any], status: int, folder: Path) -> dict[str, Any]:
         result = _read_result(folder / RESULT_FILE) if status == 0 else None
+        record = {
+            "status": FAILED if result is None else FINISHED,
+            "task": run.task,
+            "method": run.method,
+            "seed": run.seed,
+            "rho": run.rho,
+            "run_info": run_info,
+            "meta_info": {"settings": run.settings, "versions": self._versions},
+        }
         if result is None:
-            record["status"] = FAILED
-            record["error"] = self._error(run, status)
-            record["meta_info"] = meta_info
-        else:
-            record["train_info"] = result["train_info"]
-            record["meta_info"] = meta_info | result["meta_info"]
-        self.store.write(run.name, record)
-        shutil.rmtree(folder, ignore_errors=True)
-        with self._lock:
-            self._done[run.name] = record["status"]
-            self._durations.append(duration)
-            self.say(f"{self._state()} {run.name}: {_outcome(record)} after {_time(duration)}{self._time_left()}")
+            return record | {"error": self._error(run, status)}
+        record["train_info"] = result["train_info"]
+        record["meta_info"] |= result["meta_info"]
+        return record
 
     def _error(self, run: Run, status: int) -> str:
         log = self.store.log_path(run.name).read_text(encoding="utf-8", errors="replace").splitlines()

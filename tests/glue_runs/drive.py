@@ -10,7 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 
 from matrix.records import RecordStore
-from matrix.runner import RESULT_FOLDER, MatrixRunner, Run
+from matrix.run import RESULT_FOLDER, Run
+from matrix.runner import MatrixRunner
 
 
 TASKS, METHODS, SEEDS = ("a", "b", "c"), ("x", "y", "fail"), (1, 2, 3)

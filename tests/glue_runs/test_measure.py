@@ -129,7 +129,7 @@ def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):
     common = ["--tasks", "cola", "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--epochs", "1"]
     common += ["--max_length", "16", "--sharpness_examples", "0"]
     choice = ["--rhos", "0.02", "0.1", "--holdout", "0.25", "--rho_file", str(rho_file)]
-    assert rho_main(GLUE, [*common, *choice, "--runs_dir", str(tmp_path / "choice")]) == 0
+    assert rho_main(GLUE, [*common, *choice, "--jobs", "2", "--runs_dir", str(tmp_path / "choice")]) == 0
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "choice").glob("cola/*/seed-1.json"))]
     assert [record["rho"] for record in records] == [0.02, 0.1]
     for record in records:
