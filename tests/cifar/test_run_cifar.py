@@ -41,7 +41,7 @@ def run(recipes, parquet_folder, model_folder, tmp_path):
 def test_there_is_a_recipe_for_every_method(recipes):
     found = {str(path.relative_to(recipes / "cifar")) for path in (recipes / "cifar").rglob("*.yaml")}
     wanted = {f"{name}/{method}.yaml" for name in made_cifar.CLASSES for method in METHODS}
-    assert found == {"base.yaml"} | wanted
+    assert found == {"base.yaml", "scratch.yaml"} | wanted
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -76,6 +76,21 @@ def test_every_recipe_says_what_its_name_says_and_runs(name, method, recipes, ru
     assert training_args.lr_scheduler_type == "cosine"
     assert (training_args.warmup_steps, training_args.max_grad_norm) == (0.1, 1.0)
     assert training_args.dataloader_num_workers > 0
+
+
+def test_the_recipe_from_scratch_stands_on_top_of_another(recipes):
+    folder = recipes / "cifar"
+    cifar_args, _, training_args, sam_config = parse_recipe(
+        (run_cifar.CifarArguments, run_cifar.ExampleArguments, TrainingArguments, SAMConfig),
+        [str(folder / "cifar10" / "sam.yaml"), str(folder / "scratch.yaml"), "--use_cpu"],
+    )
+    assert (sam_config.method, training_args.learning_rate, cifar_args.from_scratch) == ("sam", 1e-3, True)
+    cifar_args.model_name_or_path = str(folder.parents[1] / cifar_args.model_name_or_path)
+    with torch.device("meta"):
+        model, processor = run_cifar.load_model(run_cifar.find_task("cifar10"), cifar_args, for_training=True)
+    assert 6e6 < model.num_parameters() < 6.5e6
+    image = np.zeros((32, 32, 3), np.uint8)
+    assert processor(images=image, return_tensors="np")["pixel_values"].shape == (1, 3, 32, 32)
 
 
 def test_the_files_of_a_run(run):
