@@ -94,10 +94,9 @@ def after_a_trial(model, optimizer, along, window):
     """The gradient at the lookahead weights; the model and the optimizer are as they were."""
     weights = [weight.detach().clone() for weight in model.parameters()]
     trial = torch.optim.AdamW(model.parameters())
-    trial.load_state_dict({**optimizer.state_dict()})
-    trial.state = {
-        weight: {name: value.clone() for name, value in state.items()} for weight, state in trial.state.items()
-    } or trial.state
+    trial.load_state_dict(optimizer.state_dict())
+    for weight, state in list(trial.state.items()):
+        trial.state[weight] = {name: value.clone() for name, value in state.items()}
     step(model, trial, [None if g is None else g.clone() for g in along])
     result = gradients(model, window)
     with torch.no_grad():
@@ -119,8 +118,8 @@ def mixed(p, h, lam):
 
 def reference(model, windows, name, rho=0.1, lam=0.1, lr=0.01, missing_is_zero=False):
     """
-    SAM and SAMPa once more, by torch.optim.AdamW without decay or schedule. A missing gradient moves nothing, or in the
-    trial step, with `missing_is_zero`, is a gradient of zero, with which momentum goes on.
+    SAM and SAMPa once more, by torch.optim.AdamW without decay or schedule. A missing gradient moves nothing; with
+    `missing_is_zero` it is a gradient of zero to the trial step, in which momentum goes on.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
     if name == "sam":

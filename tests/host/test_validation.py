@@ -72,7 +72,7 @@ def test_views_into_the_buckets_of_ddp(trainer):
 
 
 def test_batches_that_rank_0_reads_for_all(trainer):
-    trainer.accelerator.dispatch_batches = True
+    trainer.accelerator.dataloader_config.dispatch_batches = True
     validation.check_compatibility(trainer, SAMConfig(method="sampa"))
     trainer.args = TwoRanks(trainer.args)
     refused(
