@@ -80,6 +80,9 @@ class SAMTrainerMixin(HubMixin):
         upcoming = None
         if self._stream is not None and self._stream.upcoming is not None:
             upcoming = as_window(*self._stream.upcoming)
+        if callable(getattr(self.optimizer, "train", None)):
+            # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
+            self.optimizer.train()
         engine = self._engine(model, kwargs)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, WindowCallback):

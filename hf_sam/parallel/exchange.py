@@ -51,6 +51,7 @@ class PairExchange:
             )
         if ddp is self._attached:
             return
+        self.pairs.create_groups()
         ddp.register_comm_hook(self, PairExchange._reduce)
         # DDP would copy rank 0's buffers to all; the method moves them from the right role itself.
         ddp.broadcast_buffers = False
@@ -113,14 +114,17 @@ class PairExchange:
         # Whatever fails here, in another thread, has to reach the backward pass that waits for the future.
         try:
             with torch.no_grad(), stream or nullcontext():
-                self._average(buffer, None if self._swap is None else self.pairs.role_group)
-                if self._swap is not None:
+                # Never over the default group, in which DDP talks of unused parameters at the same time.
+                self._average(buffer, self.pairs.role_group)
+                if self._swap is None:
+                    self._average(buffer, self.pairs.pair_group)
+                else:
                     self._swap(bucket, buffer)
                 future.set_result(buffer)
         except Exception as error:
             future.set_exception(error)
 
-    def _average(self, buffer: Tensor, group: dist.ProcessGroup | None) -> None:
+    def _average(self, buffer: Tensor, group: dist.ProcessGroup) -> None:
         ranks = dist.get_world_size(group)
         if ranks > 1:
             buffer.div_(ranks)

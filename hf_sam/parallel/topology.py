@@ -59,15 +59,16 @@ class Pairs:
 
     @property
     def role_group(self) -> dist.ProcessGroup:
-        """The K ranks of this rank's role. Created, on all ranks together, when first asked for."""
-        return self._create_groups()["role"]
+        """The K ranks of this rank's role."""
+        return self.create_groups()["role"]
 
     @property
     def pair_group(self) -> dist.ProcessGroup:
-        """The two ranks of this pair. Created, on all ranks together, when first asked for."""
-        return self._create_groups()["pair"]
+        """The two ranks of this pair."""
+        return self.create_groups()["pair"]
 
-    def _create_groups(self) -> dict:
+    def create_groups(self) -> dict:
+        """All ranks have to come here together, the first time."""
         if not self._groups:
             everyone = range(self.world_size)
             by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
