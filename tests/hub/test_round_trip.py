@@ -4,6 +4,8 @@ import pytest
 
 from hf_sam import SAMConfig
 
+from .conftest import HOST_RESUMES
+
 
 WHAT_IS_PUSHED = {
     ".gitattributes",
@@ -34,6 +36,7 @@ def test_loaded_weights_are_those_that_were_trained(published, later, name):
     assert len(trained) == 1, "the ranks differ"
 
 
+@pytest.mark.skipif(not HOST_RESUMES, reason="the stock Trainer of 5.4 cannot resume on several ranks without GPUs")
 @pytest.mark.parametrize("name", ["sam", "sampa"])
 def test_run_resumed_from_the_hub_equals_the_uninterrupted_one(published, later, name):
     for uninterrupted, resumed in zip(published.results(name), later.results(f"{name}-again"), strict=True):
