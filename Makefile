@@ -8,18 +8,22 @@ INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo demo-vit test lint bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo   train AdamW, SAM and SAMPa on a small task and compare them"
-	@echo "make test   run the whole test suite"
-	@echo "make lint   check style and formatting"
-	@echo "make bench  measure step time and memory against the stock Trainer"
-	@echo "make clean  remove the virtual environment and everything generated"
+	@echo "make demo     train AdamW, SAM and SAMPa on a small task and compare them"
+	@echo "make demo-vit the same for a small vision transformer on handwritten digits"
+	@echo "make test     run the whole test suite"
+	@echo "make lint     check style and formatting"
+	@echo "make bench    measure step time and memory against the stock Trainer"
+	@echo "make clean    remove the virtual environment and everything generated"
 
 demo: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/demo.py $(ARGS)
+
+demo-vit: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python recipes/demo_vit.py $(ARGS)
 
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)

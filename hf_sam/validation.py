@@ -1,5 +1,6 @@
 """Combinations that cannot work, found before any training starts."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,12 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
         return
     named = f"SAMConfig.method={config.method!r}"
     args, accelerator = trainer.args, trainer.accelerator
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and args.world_size == 1:
+        yield (
+            f"{named}: {started} processes were started (WORLD_SIZE), and TrainingArguments sees a single one, so each "
+            "would train a model of its own: on a machine without an accelerator set use_cpu=True."
+        )
     if trainer.is_fsdp_enabled:
         yield f"{named} cannot be combined with fsdp: use DistributedDataParallel (no fsdp option) or method='none'."
     if trainer.is_deepspeed_enabled:
