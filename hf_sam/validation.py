@@ -33,8 +33,8 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > 1 and args.world_size == 1:
         yield (
-            f"{named}: {started} processes were started (WORLD_SIZE), and TrainingArguments sees a single one, so each "
-            "would train a model of its own: on a machine without an accelerator set use_cpu=True."
+            f"{named}: {started} processes were started (WORLD_SIZE), and TrainingArguments sees a single one, so "
+            "each would train a model of its own: on a machine without an accelerator set use_cpu=True."
         )
     if trainer.is_fsdp_enabled:
         yield f"{named} cannot be combined with fsdp: use DistributedDataParallel (no fsdp option) or method='none'."
