@@ -56,10 +56,7 @@ def sam_gradient(w, window, rho, scope):
     if scope == "rank":
         return mean([rank_gradient(perturbed(w, rank_gradient(w, own), rho), own) for own in window])
     each = [
-        [
-            batch_gradient(perturbed(w, batch_gradient(w, b, len(own)), rho), b, len(own) * HOST_DIVISOR[0])
-            for b in own
-        ]
+        [batch_gradient(perturbed(w, batch_gradient(w, b, len(own)), rho), b, len(own) * HOST_DIVISOR[0]) for b in own]
         for own in window
     ]
     return mean([total(gradients) for gradients in each])
