@@ -3,6 +3,7 @@
 drive.py RECORDS JOURNAL SECONDS JOBS [retry]
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def matrix(journal: str, seconds: str, methods: tuple[str, ...] = METHODS) -> li
 
 
 if __name__ == "__main__":
+    # A shell starts its background jobs with interrupts ignored, and the tests may be one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, journal, seconds, jobs, *retry = sys.argv[1:]
     runner = MatrixRunner(matrix(journal, seconds), RecordStore(Path(folder)), int(jobs), retry_failed=bool(retry))
     counts = runner.run()
