@@ -35,6 +35,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/step_time.py $(ARGS)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/memory.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/convergence.py
 
 clean:
 	rm -rf .venv output build dist *.egg-info .pytest_cache .ruff_cache

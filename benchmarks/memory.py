@@ -17,7 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from common import (
+from live_bytes import LiveBytes
+from tqdm import tqdm
+from transformers import TrainerCallback
+from workload import (
     REPOSITORY,
     TINY,
     ModelSize,
@@ -29,9 +32,6 @@ from common import (
     worker_command,
     write_json,
 )
-from live_bytes import LiveBytes
-from tqdm import tqdm
-from transformers import TrainerCallback
 
 
 @dataclass(frozen=True)

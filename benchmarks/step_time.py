@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import REPOSITORY, TINY, ModelSize, format_table, provenance, trainable_bytes, write_json
 from tqdm import tqdm
 from turns import Training, Workers
+from workload import REPOSITORY, TINY, ModelSize, format_table, provenance, trainable_bytes, write_json
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from common import ModelSize, build_trainer, require_world_size, worker_command
 from transformers import TrainerCallback
+from workload import ModelSize, build_trainer, require_world_size, worker_command
 
 
 @dataclass(frozen=True)
 class Training:
-    """A method of `common.METHODS` on a number of ranks, with the number of examples per rank and update."""
+    """A method of `workload.METHODS` on a number of ranks, with the number of examples per rank and update."""
 
     method: str
     processes: int

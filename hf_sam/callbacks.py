@@ -19,6 +19,9 @@ from .rng import preserved_rng
 class WindowCallback(TrainerCallback, ABC):
     """A [`~transformers.TrainerCallback`] that [`SAMTrainerMixin`] also asks about every window, on all ranks."""
 
+    def check(self, method: Method) -> None:
+        """Called when the Trainer is made; raises `ValueError` if there is nothing to see under `method`."""
+
     @abstractmethod
     def on_window(self, engine: GradientEngine, window: Window, method: Method, global_step: int) -> dict[str, Tensor]:
         """
@@ -50,22 +53,25 @@ class SAMPaSimilarity(WindowCallback):
     """
 
     def __init__(self, every_n_updates: int = 100):
-        if every_n_updates < 1:
-            raise ValueError(f"SAMPaSimilarity.every_n_updates={every_n_updates!r}: must be at least 1.")
+        if type(every_n_updates) is not int or every_n_updates < 1:
+            raise ValueError(f"SAMPaSimilarity.every_n_updates={every_n_updates!r}: must be a whole number from 1.")
         self.every_n_updates = every_n_updates
 
-    def on_window(self, engine: GradientEngine, window: Window, method: Method, global_step: int) -> dict[str, Tensor]:
+    def check(self, method: Method) -> None:
         if not isinstance(method, SAMPa):
             raise ValueError(
                 f"SAMPaSimilarity cannot be combined with SAMConfig.method={method.config.method!r}: "
                 "use method='sampa'."
             )
+
+    def on_window(self, engine: GradientEngine, window: Window, method: Method, global_step: int) -> dict[str, Tensor]:
         lookahead = method.lookahead_gradient
-        if global_step % self.every_n_updates or not lookahead:
+        shared = [weight for weight in engine.weights if weight in lookahead]
+        if global_step % self.every_n_updates or not shared:
             return {}
         with preserved_rng(engine.device):
             gradient = method.gradient_at_weights(engine, window)
-        shared = [weight for weight in gradient if weight in lookahead]
+        shared = [weight for weight in shared if weight in gradient]
         ours, theirs = [gradient[weight] for weight in shared], [lookahead[weight] for weight in shared]
         dot = torch.stack([(a * b).sum(dtype=_wide(a)) for a, b in zip(ours, theirs, strict=True)]).sum()
         cosine = dot / (global_norm(ours) * global_norm(theirs))

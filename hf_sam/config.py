@@ -4,6 +4,7 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from .methods import METHODS
@@ -91,7 +92,7 @@ class SAMConfig:
 
     def _check_number(self, name: str, lower: float, upper: float, allowed: str) -> None:
         value = getattr(self, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not (is_number and math.isfinite(value) and lower <= value <= upper):
             raise ValueError(f"SAMConfig.{name}={value!r}: must be {allowed}.")
 

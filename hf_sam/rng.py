@@ -12,31 +12,30 @@ import torch
 
 @dataclass(frozen=True)
 class RandomState:
-    """Where the streams of Python, NumPy, torch and one accelerator stand."""
+    """Where the streams of Python, NumPy, torch and all accelerators of one kind that this process sees stand."""
 
     python: Any
     numpy: Any
     torch: torch.Tensor
     device: torch.device
-    accelerator: torch.Tensor | None
+    accelerators: list[torch.Tensor]
 
     @classmethod
     def capture(cls, device: torch.device) -> "RandomState":
-        on_host = device.type == "cpu"
         return cls(
             python=random.getstate(),
             numpy=np.random.get_state(),
             torch=torch.get_rng_state(),
             device=device,
-            accelerator=None if on_host else torch.get_device_module(device).get_rng_state(device),
+            accelerators=[] if device.type == "cpu" else torch.get_device_module(device).get_rng_state_all(),
         )
 
     def restore(self) -> None:
         random.setstate(self.python)
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.torch)
-        if self.accelerator is not None:
-            torch.get_device_module(self.device).set_rng_state(self.accelerator, self.device)
+        if self.accelerators:
+            torch.get_device_module(self.device).set_rng_state_all(self.accelerators)
 
 
 def seed_all(seed: int) -> None:

@@ -1,6 +1,7 @@
 """The host's hooks, led to a training method. Knows the Trainer, and no arithmetic."""
 
 import copy
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -56,6 +57,8 @@ class SAMTrainerMixin(HubMixin):
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
+        for callback in self._window_callbacks():
+            callback.check(self.sam_method)
         self._window: list[MicroBatch] = []
         self._stream: WindowStream | None = None
         self._observations = Observations()
@@ -84,9 +87,8 @@ class SAMTrainerMixin(HubMixin):
             # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
             self.optimizer.train()
         engine = self._engine(model, kwargs)
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, WindowCallback):
-                self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
+        for callback in self._window_callbacks():
+            self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
         result = self.sam_method.window_gradient(engine, window, upcoming)
         self._observations.add_result(result)
         # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
@@ -95,6 +97,9 @@ class SAMTrainerMixin(HubMixin):
         if statistics and self.args.world_size > 1:
             broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
         return result.loss
+
+    def _window_callbacks(self) -> list[WindowCallback]:
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WindowCallback)]
 
     def _engine(self, model: nn.Module, kwargs: dict[str, Any]) -> GradientEngine:
         host_step, flos_of = super().training_step, super().floating_point_ops
@@ -225,13 +230,18 @@ class SAMTrainerMixin(HubMixin):
             self.sam_method.load_state_dict(safetensors.torch.load_file(path), dict(self.model.named_parameters()))
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
-        if not os.path.isfile(os.path.join(checkpoint, SAM_CONFIG_NAME)):
+        path = os.path.join(checkpoint, SAM_CONFIG_NAME)
+        if not os.path.isfile(path):
             return
-        before, now = SAMConfig.from_pretrained(checkpoint).to_dict(), self.sam_config.to_dict()
-        for name, value in now.items():
-            if before[name] != value:
+        # As it stands in the file, which another version may have written: it is only compared.
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)
+        now = self.sam_config.to_dict()
+        for name in sorted(before.keys() | now.keys()):
+            if name not in before or name not in now or before[name] != now[name]:
                 logger.warning(
-                    f"Resuming with SAMConfig.{name}={value!r}, where {checkpoint} was trained with {before[name]!r}."
+                    f"Resuming with SAMConfig.{name}={now.get(name)!r}, where {checkpoint} was trained with "
+                    f"{before.get(name)!r}."
                 )
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from torch.nn import SyncBatchNorm
+
 from .config import SAMConfig
 from .lookahead import can_trial
 from .methods import METHODS
@@ -55,6 +57,13 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
             f"{named} with ascent_scope='micro_batch' cannot be combined with gradient_as_bucket_view=True of "
             "DistributedDataParallelKwargs: leave it False, or use ascent_scope='rank'."
         )
+    unsynchronised = config.ascent_scope != "global" and not method.runs_in_pairs
+    unsynchronised = unsynchronised or args.gradient_accumulation_steps > 1
+    if several_ranks and getattr(args, "ddp_static_graph", False) and unsynchronised:
+        yield (
+            f"{named} with a pass that is not synchronised cannot be combined with ddp_static_graph=True, under which "
+            "DDP expects every pass to be: leave it False, or use ascent_scope='global' without accumulation."
+        )
     if method.needs_upcoming_window and config.lookahead == "optimizer":
         yield from _trial_step_problems(trainer, named, optimizer_name)
     if method.runs_in_pairs and several_ranks:
@@ -86,6 +95,16 @@ def _pair_problems(trainer: Any, named: str) -> Iterator[str]:
         yield (
             f"{named} on several ranks cannot be combined with train_sampling_strategy='batch_rebalance', which "
             "splits the data over all ranks by itself: use 'group_by_length'."
+        )
+    if getattr(accelerator.ddp_handler, "gradient_as_bucket_view", False):
+        yield (
+            f"{named} on several ranks cannot be combined with gradient_as_bucket_view=True of "
+            "DistributedDataParallelKwargs, since it keeps gradients from one pass to the next: leave it False."
+        )
+    if any(isinstance(module, SyncBatchNorm) for module in trainer.model.modules()):
+        yield (
+            f"{named} on several ranks cannot be combined with SyncBatchNorm, since the ranks hold different weights "
+            "and data: use BatchNorm."
         )
     hook = getattr(getattr(accelerator.ddp_handler, "comm_hook", None), "value", "no")
     if hook != "no":

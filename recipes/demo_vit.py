@@ -101,7 +101,7 @@ def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: P
     demo.save_result(trainer, timer, batches, output_dir / f"{method}.json")
 
 
-if __name__ == "__main__":
+def main() -> None:
     Comparison(
         script=__file__,
         title=__doc__.splitlines()[0],
@@ -116,3 +116,7 @@ if __name__ == "__main__":
         ),
         rho=RHO,
     ).main()
+
+
+if __name__ == "__main__":
+    main()

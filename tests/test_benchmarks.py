@@ -81,8 +81,8 @@ def test_live_bytes_follow_views_resizes_and_threads():
 
 
 def test_live_bytes_agree_with_the_allocator_on_training_steps():
-    from common import TINY, RandomTokens
     from live_bytes import LiveBytes
+    from workload import TINY, RandomTokens
 
     def train(before_last_step):
         model = TINY.build()
@@ -116,8 +116,8 @@ def test_live_bytes_agree_with_the_allocator_on_training_steps():
 
 
 def test_memory_of_the_methods_over_the_stock_trainer(monkeypatch):
-    from common import ModelSize, trainable_bytes
     from memory import CASES, measure
+    from workload import ModelSize, trainable_bytes
 
     # As small beside this model as the real one is beside a model of millions of parameters.
     monkeypatch.setitem(lookahead.CHUNK_ELEMENTS, "cpu", 2**8)
@@ -136,8 +136,8 @@ def test_memory_of_the_methods_over_the_stock_trainer(monkeypatch):
 
 
 def test_memory_of_the_methods_on_two_ranks():
-    from common import ModelSize, trainable_bytes
     from memory import CASES, measure_apart, summarize
+    from workload import ModelSize, trainable_bytes
 
     size = ModelSize(hidden=64, layers=2, heads=2, intermediate=128, vocabulary=500, length=4)
     parameters = trainable_bytes(size.build())
@@ -191,7 +191,7 @@ def test_wrong_options_are_refused(script, arguments, message, monkeypatch, caps
 
 
 def test_a_worker_refuses_another_world_size(monkeypatch):
-    from common import require_world_size
+    from workload import require_world_size
 
     monkeypatch.setenv("WORLD_SIZE", "1")
     require_world_size(1)

@@ -176,5 +176,7 @@ def _mix(perturbed: dict[Tensor, Tensor], lookahead: dict[Tensor, Tensor], weigh
 
 @torch.no_grad()
 def _remove_scale(gradients: dict[Tensor, Tensor], loss_scale: Tensor | None) -> None:
-    if loss_scale is not None and gradients:
-        torch._foreach_div_(list(gradients.values()), loss_scale)
+    if loss_scale is not None:
+        for device in {gradient.device for gradient in gradients.values()}:
+            there = [gradient for gradient in gradients.values() if gradient.device == device]
+            torch._foreach_div_(there, loss_scale.to(device))

@@ -41,7 +41,7 @@ class PairExchange:
         Take over the gradients of `model`, the first time that it is seen.
 
         Raises:
-            `ValueError`: `model` is not wrapped in `DistributedDataParallel`.
+            `ValueError`: `model` is not wrapped in `DistributedDataParallel`, or its gradients are views of buckets.
         """
         ddp = getattr(model, "_orig_mod", model)
         if not isinstance(ddp, DistributedDataParallel):
@@ -51,6 +51,11 @@ class PairExchange:
             )
         if ddp is self._attached:
             return
+        if ddp.gradient_as_bucket_view:
+            raise ValueError(
+                "SAMConfig.method='sampa' on several ranks cannot be combined with gradient_as_bucket_view=True: "
+                "leave it False, since gradients are kept from one pass to the next."
+            )
         self.pairs.create_groups()
         ddp.register_comm_hook(self, PairExchange._reduce)
         # DDP would copy rank 0's buffers to all; the method moves them from the right role itself.
@@ -86,7 +91,7 @@ class PairExchange:
                     buffers[position] = lookahead[weight] = torch.empty_like(weight)
             torch._foreach_copy_(buffers, shaped)
             if loss_scale is not None:
-                torch._foreach_div_(buffers, loss_scale)
+                torch._foreach_div_(buffers, loss_scale.to(own.device))
             # The same call on the same two operands on both ranks of the pair: the same bits.
             torch.lerp(p, h, weight_of_lookahead, out=own)
 

@@ -13,6 +13,8 @@ OVERFLOWS = {
     "sam-rank": ({"config": {"ascent_scope": "rank"}}, 1),
     "sampa": ({"method": "sampa"}, 2),
     "sampa-0": ({"method": "sampa", "config": {"sampa_lambda": 0.0}}, 2),
+    "sampa-1": ({"method": "sampa", "config": {"sampa_lambda": 1.0}}, 2),
+    "sam-micro_batch": ({"config": {"ascent_scope": "micro_batch"}}, 1),
 }
 RUNS = {
     f"overflow-{name}-on-{rank}": harness.Run(
@@ -21,6 +23,21 @@ RUNS = {
     for name, (options, _) in OVERFLOWS.items()
     for rank in (0, 1)
 }
+# What equals the stock Trainer on two ranks: nothing to do, with a shorter last window.
+REDUCED = {"arguments": {"gradient_accumulation_steps": 3, "num_train_epochs": 5}, "model": {"dropout": 0.3}}
+RUNS["stock"] = harness.Run(trainer="stock", examples=80, **REDUCED)
+RUNS["stock-bf16"] = harness.Run(trainer="stock", examples=80, dtype="float32", arguments={"bf16": True})
+RUNS["none"] = harness.Run(method="none", examples=80, **REDUCED)
+RUNS |= {
+    f"idle-{scope}": harness.Run(config={"rho": 0.0, "ascent_scope": scope}, examples=80, **REDUCED)
+    for scope in ("rank", "global", "micro_batch")
+}
+RUNS |= {
+    f"{name}-autocast": harness.Run(method=name, examples=80, dtype="float32", arguments={"bf16": True})
+    for name in ("sam", "sampa")
+}
+RUNS["idle-autocast"] = harness.Run(config={"rho": 0.0}, examples=80, dtype="float32", arguments={"bf16": True})
+RUNS["sam-bf16"] = harness.Run(examples=80, dtype="bfloat16")
 RUNS |= {
     f"{name}-norm": harness.Run(method=name, examples=80, model={"batch_norm": True, "dropout": 0.2})
     for name in ("sam", "sampa")
@@ -64,7 +81,12 @@ def test_an_infinite_gradient_on_one_rank_skips_the_update_on_all(name, rank, tr
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in RUNS if name.startswith("sampa") and name not in ("sampa-bf16", "sampa-evaluated")]
+    "name",
+    [
+        name
+        for name in RUNS
+        if name.startswith("sampa") and name not in ("sampa-bf16", "sampa-autocast", "sampa-evaluated")
+    ],
 )
 def test_sampa_on_two_ranks_equals_sampa_on_one_process(name, trained, tmp_path):
     """Dropout masks, running statistics and logged values included."""
@@ -78,6 +100,19 @@ def test_sampa_on_two_ranks_equals_sampa_on_one_process(name, trained, tmp_path)
         for key in left:
             assert left[key] == pytest.approx(right[key], abs=2e-6), key
     assert trained[name][0]["state"] == alone["state"]
+
+
+@pytest.mark.parametrize("name", ["none", "idle-rank", "idle-global", "idle-micro_batch"])
+def test_with_nothing_to_do_two_ranks_equal_the_stock_trainer(name, trained):
+    for ours, stock in zip(trained[name], trained["stock"], strict=True):
+        assert ours["trace"].hashes == stock["trace"].hashes
+        assert len(stock["trace"].hashes) == 20
+
+
+def test_bf16_autocast_reduces_to_stock_too_and_a_radius_makes_a_difference(trained):
+    stock = trained["stock-bf16"][0]["weights"]
+    assert harness.same_bits(trained["idle-autocast"][0]["weights"], stock)
+    assert harness.largest_difference(trained["sam-autocast"][0]["weights"], stock) > 1e-3
 
 
 def test_evaluation_in_between_leaves_the_two_ranks_of_a_pair_at_the_same_data(trained):

@@ -44,9 +44,10 @@ def test_logs_the_cosine_and_the_distance_and_changes_nothing(tmp_path):
 
 def test_needs_sampa(tmp_path):
     with pytest.raises(ValueError, match="method='sampa'"):
-        harness.train(harness.Run(similarity_every=1), tmp_path)
+        harness.make_trainer(harness.Run(similarity_every=1), tmp_path)
 
 
-def test_needs_a_positive_interval():
-    with pytest.raises(ValueError, match="every_n_updates=0"):
-        SAMPaSimilarity(0)
+@pytest.mark.parametrize("interval", [0, 1.5, True, "10"])
+def test_needs_a_positive_interval(interval):
+    with pytest.raises(ValueError, match=f"every_n_updates={interval!r}"):
+        SAMPaSimilarity(interval)

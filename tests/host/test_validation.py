@@ -96,6 +96,46 @@ def test_another_gradient_exchange(trainer):
     validation.check_compatibility(trainer, SAMConfig())
 
 
+def test_gradients_that_are_views_of_buckets(trainer):
+    trainer.accelerator.ddp_handler = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    validation.check_compatibility(trainer, SAMConfig(method="sampa"))
+    trainer.args = TwoRanks(trainer.args)
+    refused(trainer, SAMConfig(method="sampa"), "gradient_as_bucket_view=True", "leave it False")
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "works"),
+    [
+        (SAMConfig(), 1, False),
+        (SAMConfig(ascent_scope="micro_batch"), 1, False),
+        (SAMConfig(ascent_scope="global"), 1, True),
+        (SAMConfig(ascent_scope="global"), 2, False),
+        (SAMConfig(method="sampa"), 1, True),
+        (SAMConfig(method="sampa"), 2, False),
+    ],
+)
+def test_a_static_graph_allows_no_pass_without_synchronisation(config, steps, works, trainer):
+    trainer.args = TwoRanks(trainer.args, ddp_static_graph=True, gradient_accumulation_steps=steps)
+    if works:
+        validation.check_compatibility(trainer, config)
+    else:
+        refused(trainer, config, "ddp_static_graph=True", "leave it False")
+
+
+def test_statistics_over_ranks_that_hold_different_weights(trainer):
+    trainer.model.norm = torch.nn.SyncBatchNorm(4)
+    validation.check_compatibility(trainer, SAMConfig(method="sampa"))
+    trainer.args = TwoRanks(trainer.args)
+    refused(trainer, SAMConfig(method="sampa"), "SyncBatchNorm", "use BatchNorm")
+    validation.check_compatibility(trainer, SAMConfig())
+
+
+def test_processes_that_do_not_see_each_other(trainer, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(trainer, SAMConfig(), "2 processes were started (WORLD_SIZE)", "use_cpu=True")
+    validation.check_compatibility(trainer, SAMConfig(method="none"))
+
+
 def test_an_unwrapped_model_on_several_ranks():
     from hf_sam.parallel import PairExchange, Pairs
 
