@@ -3,7 +3,7 @@
 The state of the optimizer is read, never written; the caller restores the weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ def trial_step(optimizer: Optimizer, gradients: dict[Tensor, Tensor]) -> None:
         )
         for chunk in _chunks(pieces):
             weights, piece_gradients, states = zip(*chunk, strict=True)
-            state = [{name: value.clone() for name, value in entry.items()} for entry in states]
+            state = _copies(states)
             beta1, beta2 = group["betas"]
             step = adamw if _decays_apart(optimizer, group) else adam
             step(
@@ -99,6 +99,13 @@ def _state(optimizer: Optimizer, group: dict, weight: Tensor) -> dict[str, Tenso
         "exp_avg_sq": zeros,
         "max_exp_avg_sq": zeros,
     }
+
+
+def _copies(states: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    copies = [{name: torch.empty_like(value) for name, value in entry.items()} for entry in states]
+    sources = [value for entry in states for value in entry.values()]
+    torch._foreach_copy_([value for entry in copies for value in entry.values()], sources)
+    return copies
 
 
 Piece = tuple[Tensor, Tensor, dict[str, Tensor]]

@@ -33,6 +33,7 @@ class PairExchange:
         self.bytes_sent = 0
         self._attached: DistributedDataParallel | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf_sam-exchange")
+        self._received: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._streams: dict[torch.device, torch.Stream] = {}
         self._swap: Callable[[dist.GradBucket, Tensor], None] | None = None
 
@@ -77,7 +78,7 @@ class PairExchange:
         """
 
         def swap(bucket: dist.GradBucket, own: Tensor) -> None:
-            received = torch.empty_like(own)
+            received = self._receive_buffer(own)
             self._send_and_receive(own, received)
             perturbed_here = self.pairs.role is Role.PERTURBED
             p, h = (own, received) if perturbed_here else (received, own)
@@ -128,6 +129,13 @@ class PairExchange:
                 future.set_result(buffer)
         except Exception as error:
             future.set_exception(error)
+
+    def _receive_buffer(self, like: Tensor) -> Tensor:
+        """Of the size of `like`, in memory as large as the largest bucket that is used again for every bucket."""
+        key = like.device, like.dtype
+        if key not in self._received or self._received[key].numel() < like.numel():
+            self._received[key] = torch.empty_like(like)
+        return self._received[key][: like.numel()]
 
     def _average(self, buffer: Tensor, group: dist.ProcessGroup) -> None:
         ranks = dist.get_world_size(group)
