@@ -45,7 +45,7 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
         if files is None:
             dataset = _from_hub(task, split)
         elif files[0].suffix == ".parquet":
-            dataset = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+            dataset = load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
         else:
             dataset = _from_pickles(files)
         loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])

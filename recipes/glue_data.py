@@ -61,7 +61,7 @@ def load_glue(task: GlueTask, splits: Iterable[str], data_dir: str | None = None
         if files is None:
             dataset = _from_hub(task, split)
         elif files[0].suffix == ".parquet":
-            dataset = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+            dataset = load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
         else:
             dataset = _from_tsv(task, split, files[0])
         source = HUB_DATASET if files is None else files[0]

@@ -138,3 +138,12 @@ def test_task_names_of_the_hub_and_of_the_archives_are_known():
     assert [find_task(name).name for name in made_glue.FOLDERS.values()] == list(made_glue.FOLDERS)
     with pytest.raises(ValueError, match=r"task_name='mprc': did you mean 'mrpc'\?"):
         find_task("mprc")
+
+
+def test_a_split_from_files_knows_its_name(parquet_folder):
+    """The model card says on which split a model was evaluated."""
+    splits = load_glue(TASKS["mrpc"], ["train", "validation"], str(parquet_folder))
+    assert {name: str(dataset.split) for name, dataset in splits.items()} == {
+        "train": "train",
+        "validation": "validation",
+    }
