@@ -133,9 +133,6 @@ class SAMTrainerMixin(HubMixin):
         finally:
             self.accelerator = accelerator
 
-    def _items_are_counted_over_ranks(self, num_items_in_batch: Tensor | int | None) -> bool:
-        return num_items_in_batch is not None and self.args.average_tokens_across_devices
-
     # ---- a run ----
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,8 +164,6 @@ class SAMTrainerMixin(HubMixin):
                 first_epoch=int(self.state.epoch or 0),
                 device=self.args.device,
             )
-            window, _ = self._stream.advance(epoch_iterator)
-            return window
         window, continues = self._stream.advance(epoch_iterator)
         if not continues:
             self.sam_method.reset()
@@ -177,7 +172,7 @@ class SAMTrainerMixin(HubMixin):
     def _count_window(self, host_get_batch_samples: Any, iterator: Iterator) -> tuple[list, Any]:
         steps = self.args.gradient_accumulation_steps
         micro_batches, num_items_in_batch = host_get_batch_samples(iterator, steps, self.args.device)
-        if self._pairs and self._items_are_counted_over_ranks(num_items_in_batch):
+        if self._pairs and num_items_in_batch is not None and self.args.average_tokens_across_devices:
             # Both ranks of a pair have counted the shard that they share.
             num_items_in_batch = num_items_in_batch / 2
         return micro_batches, num_items_in_batch

@@ -112,15 +112,15 @@ class WindowStream:
             loop_iterator (`Iterator`): what the training loop made of the loader for its present epoch.
 
         Returns:
-            `tuple`: the next window (empty if the stream has ended), and whether it follows the window before: not at
-            the start, nor after an epoch that the loop left early. `upcoming` then is the window after it.
+            `tuple`: the next window (empty if the stream has ended), and whether it follows the window before, if
+            there was one: not after an epoch that the loop left early. `upcoming` then is the window after it.
         """
         continues = True
         if loop_iterator is not self._loop_iterator:
-            continues = self._crossed
-            if not continues:
-                # A first epoch, or one that a callback stopped: what was read ahead of it is dropped.
-                self._epoch += self._loop_iterator is not None
+            if not self._crossed:
+                # A first epoch, or one after an epoch that a callback stopped: what was read ahead of it is dropped.
+                continues = self._loop_iterator is None
+                self._epoch += not continues
                 self._start_epoch(loop_iterator)
                 self.upcoming = self._fetch()
             self._loop_iterator, self._crossed = loop_iterator, False

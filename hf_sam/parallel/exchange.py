@@ -86,10 +86,10 @@ class PairExchange:
             if perturbed_here:
                 offset = own.storage_offset()
                 shaped = [received.as_strided(g.size(), g.stride(), g.storage_offset() - offset) for g in shaped]
-            buffers = [lookahead.setdefault(w, None) for w in weights]
-            for position, (weight, buffer) in enumerate(zip(weights, buffers, strict=True)):
-                if buffer is None:
-                    buffers[position] = lookahead[weight] = torch.empty_like(weight)
+            for weight in weights:
+                if weight not in lookahead:
+                    lookahead[weight] = torch.empty_like(weight)
+            buffers = [lookahead[weight] for weight in weights]
             torch._foreach_copy_(buffers, shaped)
             if loss_scale is not None:
                 torch._foreach_div_(buffers, loss_scale.to(own.device))
