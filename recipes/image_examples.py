@@ -84,6 +84,10 @@ class AugmentedExamples(ImageExamples):
         self.augmentation = augmentation
         self.seed = seed
 
+    def unaugmented(self) -> ImageExamples:
+        """The same images as they are."""
+        return ImageExamples(self.images, self.processor)
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray | int]:
         # A plain index fails here: a sampler that knows no epochs would show the same pixels in each of them.
         epoch, index = key

@@ -62,7 +62,7 @@ class CifarArguments:
     )
 
 
-def main(args: list[str] | None = None) -> dict[str, float]:
+def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
     cifar_args, example_args, training_args, sam_config = parse_recipe(
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> dict[str, float]:
     evaluation = {name: ImageExamples(split, processor) for name, split in evaluation.items()}
 
     compute_metrics = ImageMetrics(len(task.labels))
-    trainer = ImageTrainer(
+    trainer = trainer_class(
         model=model,
         args=training_args,
         train_dataset=None if train is None else AugmentedExamples(train, processor, augmentation, seed),

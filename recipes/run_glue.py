@@ -56,7 +56,7 @@ class GlueArguments:
     )
 
 
-def main(args: list[str] | None = None) -> dict[str, float]:
+def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
     glue_args, example_args, training_args, sam_config = parse_recipe(
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> dict[str, float]:
             result["combined_score"] = sum(result.values()) / len(result)
         return result
 
-    trainer = SAMTrainer(
+    trainer = trainer_class(
         model=model,
         args=training_args,
         train_dataset=train.get("train"),

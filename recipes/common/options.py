@@ -26,6 +26,11 @@ class RecipeParser(HfArgumentParser):
         super().__init__(dataclass_types, allow_abbrev=False)
         self.option_names = {option.name for dtype in self.dataclass_types for option in fields(dtype) if option.init}
 
+    @property
+    def required_names(self) -> list[str]:
+        """Options without a default."""
+        return [action.dest for action in self._actions if action.required]
+
     def error(self, message: str):
         raise ValueError(message)
 

@@ -43,8 +43,8 @@ class Benchmark:
     Args:
         title (`str`): Name for readers.
         folder (`str`): Folder of the records and of the report, relative to the repository.
-        script (`str`): Recipe script, relative to the repository. It has a `main(args)` that returns the metrics of
-            the last evaluation, and builds its trainer from the name `SAMTrainer`.
+        script (`str`): Recipe script, relative to the repository. It has a `main(args, trainer_class)` that returns
+            the metrics of the last evaluation.
         arguments (`tuple[str, ...]`): Names, in the script, of the dataclasses with its options.
         recipes (`str`): Folder with `<task>/<method>.yaml`, relative to the repository.
         tasks (`tuple[BenchmarkTask, ...]`): In the order of the report.

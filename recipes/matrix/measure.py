@@ -1,5 +1,6 @@
 """Train a recipe as it is, and measure what it costs and where it ends."""
 
+import inspect
 import resource
 import statistics
 import sys
@@ -7,7 +8,6 @@ import time
 from dataclasses import asdict
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -62,8 +62,8 @@ def train_and_measure(
     Run a recipe script in this process and measure it.
 
     Args:
-        recipe (`ModuleType`): The script, with `main(args)` and the name `SAMTrainer`, from which it builds its
-            trainer: a subclass that counts and times takes its place.
+        recipe (`ModuleType`): The script, with `main(args, trainer_class)`. It gets a subclass of the trainer that it
+            would take by itself, one that counts and times.
         args (`list[str]`): The command line of the script.
         sample_size (`int`): Training examples to measure sharpness on. 0 leaves sharpness out.
         ascent_steps (`int`): Steps to find the worst loss within `SHARPNESS_RHO` of the weights.
@@ -74,8 +74,9 @@ def train_and_measure(
         first.
     """
     trainers = []
+    usual_class = inspect.signature(recipe.main).parameters["trainer_class"].default
 
-    class MeasuredTrainer(recipe.SAMTrainer):
+    class MeasuredTrainer(usual_class):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.clock, self.gradients = UpdateClock(), 0
@@ -87,8 +88,7 @@ def train_and_measure(
             self.gradients += model.training
             return super().compute_loss(model, *args, **kwargs)
 
-    with patch.object(recipe, "SAMTrainer", MeasuredTrainer):
-        metrics = recipe.main(args)
+    metrics = recipe.main(args, trainer_class=MeasuredTrainer)
     (trainer,) = trainers
     peak = torch.tensor([_peak_memory()], dtype=torch.float64, device=trainer.args.device)
     peak = int(trainer.accelerator.gather(peak).max())
@@ -148,6 +148,9 @@ def _epochs(trainer) -> list[dict[str, float]]:
 
 def _sharpness(trainer, sample_size: int, ascent_steps: int, hessian_iterations: int) -> dict[str, Any]:
     dataset = trainer.train_dataset
+    if hasattr(dataset, "unaugmented"):
+        # Images: which crop of them would the sharpness be of?
+        dataset = dataset.unaugmented()
     size = min(sample_size, len(dataset))
     chosen = np.sort(np.random.default_rng(SHARPNESS_SEED).choice(len(dataset), size=size, replace=False))
     examples = torch.utils.data.Subset(dataset, chosen.tolist())

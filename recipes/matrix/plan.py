@@ -19,6 +19,7 @@ from .run import RESULT_FOLDER, Run
 # Set for every run by the runner itself, with what to use instead.
 RESERVED = {
     "task_name": "--tasks",
+    "dataset_name": "--tasks",
     "method": "--methods",
     "seed": "--seeds",
     "model_name_or_path": "--model",
@@ -72,11 +73,11 @@ class Planner:
         self.benchmark, self.options, self.overrides = benchmark, options, overrides
         script = importlib.import_module(Path(benchmark.script).stem)
         self.parser = RecipeParser([getattr(script, name) for name in benchmark.arguments])
-        required = ["--task_name=none", "--output_dir=none"]
+        # What only a recipe says, so that the parser is content without one.
+        required = [f"--{name}=none" for name in self.parser.required_names]
         _, unknown = self.parser.parse_known_args([*required, *(f"--{k}={v}" for k, v in overrides.items())])
         for option in unknown:
-            if option not in required:
-                raise self.parser.unknown(option[2:].split("=")[0], where="command line")
+            raise self.parser.unknown(option[2:].split("=")[0], where="command line")
         if options.data_dir is not None and not Path(options.data_dir).is_dir():
             raise ValueError(f"data_dir={options.data_dir!r}: no such folder.")
         if options.model is None:

@@ -39,6 +39,8 @@ def write_report(benchmark: Benchmark, folder: Path) -> Path:
     for old in figures.glob("*.png"):
         old.unlink()
     parts = [_introduction(benchmark)]
+    if len(studies) > 1:
+        parts += ["## All studies", tables.overview_table(studies)]
     parts += [_section(study, figures) for study in studies]
     if not studies:
         parts.append(f"No runs yet: `{RESULTS}/` has no records. `python {benchmark.folder}/run.py` makes them.")
@@ -71,8 +73,9 @@ def _section(study: Study, figures: Path) -> str:
         return f"{RESULTS}/{study.name}/{task.name}/{method}"
 
     parts = [f"## {study.name}", _settings(study)]
-    if study.absent_tasks:
-        parts.append(f"No runs of: {', '.join(task.title for task in study.absent_tasks)}.")
+    absent = [task.title for task in study.absent_tasks] + [f"`{method}`" for method in study.absent_methods]
+    if absent:
+        parts.append(f"No runs of: {', '.join(absent)}.")
     parts += ["### Data", tables.data_table(study)]
     parts += ["### Scores", tables.score_table(study, link)]
     parts += ["### Difference to AdamW", tables.difference_table(study)]

@@ -41,8 +41,11 @@ class Study:
         found = {record["task"] for record in self.records}
         self.tasks = [task for task in benchmark.tasks if task.name in found]
         self.absent_tasks = [task for task in benchmark.tasks if task.name not in found]
-        others = sorted({record["method"] for record in self.records} - set(benchmark.methods))
-        self.methods = [*benchmark.methods, *others]
+        found = {record["method"] for record in self.records}
+        # The baseline is a column even where it is missing: without it there is no difference.
+        self.methods = [method for method in benchmark.methods if method in found | {benchmark.baseline}]
+        self.methods += sorted(found - set(benchmark.methods))
+        self.absent_methods = [method for method in benchmark.methods if method not in self.methods]
         self.seeds = sorted({record["seed"] for record in self.records})
 
     def record(self, task: BenchmarkTask, method: str, seed: int) -> Record | None:

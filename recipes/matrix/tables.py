@@ -61,6 +61,24 @@ def difference_table(study: Study) -> str:
     return markdown(header, rows)
 
 
+def overview_table(studies: Sequence[Study]) -> str:
+    """Study and task × method: the score, and the difference to the baseline of the same study."""
+    methods = list(dict.fromkeys(method for study in studies for method in study.methods))
+    rows = []
+    for study in studies:
+        for task in study.tasks:
+            reference = study.scores(task, study.benchmark.baseline)
+            cells = []
+            for method in methods:
+                scores = study.scores(task, method)
+                cell = _mean(mean(list(scores.values())), "{:.2f}") or MISSING
+                if scores and method != study.benchmark.baseline:
+                    cell += f"; {_difference(paired_difference(scores, reference), len(study.seeds))}"
+                cells.append(cell)
+            rows.append([study.name, _title(study, task), *cells])
+    return markdown(["study", "task", *methods], rows)
+
+
 def number_table(study: Study, value: Value, form: str, relative: bool = False) -> str:
     """Task × method, the mean over seeds of any number of a run; `relative` adds its ratio to the baseline."""
     rows = []

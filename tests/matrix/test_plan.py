@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cifar_benchmark import CIFAR
 from glue_benchmark import GLUE, TASKS
 from matrix.command_line import run_main
 from matrix.plan import Planner, parse_overrides, read_rho
@@ -20,7 +21,7 @@ def planner(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "some-model").mkdir()
 
-    def build(*extra: str, **changed) -> Planner:
+    def build(*extra: str, benchmark=GLUE, **changed) -> Planner:
         options = {
             "model": f"{tmp_path}/some-model/",
             "data_dir": str(tmp_path / "data"),
@@ -30,7 +31,7 @@ def planner(tmp_path):
             "ascent_steps": 5,
             "hessian_iterations": 20,
         }
-        return Planner(GLUE, argparse.Namespace(**(options | changed)), parse_overrides(extra))
+        return Planner(benchmark, argparse.Namespace(**(options | changed)), parse_overrides(extra))
 
     return build
 
@@ -89,6 +90,26 @@ def test_a_record_says_nothing_of_the_machine(planner, tmp_path):
     assert value_of(run, "model_name_or_path") == f"{tmp_path}/some-model/"
     for part in ("recipes/run_glue.py recipes/glue/cola/sam.yaml", "--seed=7", "--max_length=64"):
         assert part in run.shown_command
+
+
+def test_images_are_planned_like_sentences(planner, tmp_path):
+    plan = planner("--label_noise", "0.4", benchmark=CIFAR, epochs=3.0)
+    runs = {method: plan.run("cifar100", method, 2, rho=0.1) for method in CIFAR.methods}
+    shown = runs["sam"].shown_command
+    assert shown.startswith(
+        "python recipes/run_cifar.py recipes/cifar/cifar100/sam.yaml --model_name_or_path=some-model"
+    )
+    assert "--label_noise=0.4" in shown
+    assert str(tmp_path) not in shown
+    assert value_of(runs["sampa-0.2"], "rho") == "0.1"
+    assert value_of(runs["sam"], "recipe") == "run_cifar"
+    assert {m: value_of(run, "num_train_epochs") for m, run in runs.items()} == dict.fromkeys(runs, "3") | {
+        "adamw-2x": "6"
+    }
+    with pytest.raises(ValueError, match=r"unknown option 'crop_pading'; did you mean 'crop_padding'"):
+        planner("--crop_pading", "2", benchmark=CIFAR)
+    with pytest.raises(ValueError, match=r"--dataset_name cannot .* use --tasks"):
+        planner("--dataset_name", "cifar10", benchmark=CIFAR)
 
 
 def test_two_processes_are_for_pairs(planner):

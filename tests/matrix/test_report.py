@@ -1,6 +1,7 @@
 """The report says what the records say: same bytes for the same records, numbers as SciPy has them, gaps by name."""
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -200,16 +201,41 @@ def chunks(png: bytes) -> set[str]:
     return kinds
 
 
-def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
+@pytest.mark.parametrize("name", ["GLUE", "CIFAR"])
+def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
     """Text only: another version of matplotlib draws other bytes."""
-    import shutil
+    from cifar_benchmark import CIFAR
+    from glue_benchmark import GLUE
+    from matrix.report import write_report
 
-    committed = REPOSITORY / "glue_runs"
+    benchmark = {"GLUE": GLUE, "CIFAR": CIFAR}[name]
+    committed = REPOSITORY / benchmark.folder
     if (committed / "results").is_dir():
         ignore = shutil.ignore_patterns(".scratch")
         shutil.copytree(committed / "results", tmp_path / "results", ignore=ignore)
+    assert write_report(benchmark, tmp_path).read_text() == (committed / "README.md").read_text()
+
+
+def test_two_studies_stand_side_by_side(tmp_path):
+    """Each cell is the score, and the difference to the baseline of its own study."""
+    studies = {"clean": write_study(tmp_path / "results" / "clean")}
+    without = {(task, "adamw-2x", seed) for task in TASKS for seed in SEEDS}
+    studies["noise"] = write_study(tmp_path / "results" / "noise", {("rte", "sam", 2), *without})
     _, text = report_on_existing(tmp_path)
-    assert text == (committed / "README.md").read_text()
+    lines = text.partition("## All studies\n\n")[2].partition("\n\n")[0].splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
+    assert header == ["study", "task", *METHODS]
+    cells = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
+    assert len(cells) == 2 * len(TASKS)
+    for study, records in studies.items():
+        reference = scores(records, "cola", "adamw")
+        sam = scores(records, "cola", "sam")
+        expected = f"{sam.mean():.2f} ± {scipy.stats.sem(sam):.2f}; {interval(sam, reference)}"
+        assert cells[study, "CoLA"]["sam"] == expected
+        assert cells[study, "CoLA"]["adamw"] == f"{reference.mean():.2f} ± {scipy.stats.sem(reference):.2f}"
+    assert cells["noise", "RTE"]["sam"].endswith("(2 of 3 seeds)")
+    assert cells["noise", "RTE"]["adamw-2x"] == "missing"
+    assert "No runs of: SST-2, MRPC, STS-B, MNLI, WNLI, `adamw-2x`." in text.partition("## noise\n")[2]
 
 
 def test_runs_with_other_settings_are_refused(tmp_path):

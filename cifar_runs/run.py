@@ -1,0 +1,20 @@
+"""
+Fine-tune on CIFAR-10 and CIFAR-100 with every method and every seed: what is missing of it, one record per run.
+
+    python cifar_runs/run.py --tasks cifar10 --methods adamw sam sampa-0.2 --seeds 1 2 3 --label_noise 0.4
+
+Stop it at any time; the same command goes on. Start it twice, and the two share the work.
+"""
+
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+from cifar_benchmark import CIFAR
+from matrix.command_line import run_main
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(CIFAR))
