@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from cifar_tasks import CifarTask
-from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
+from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
 
@@ -41,31 +42,19 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
     """
     loaded = {}
     for split in splits:
-        files = None if data_dir is None else _find_files(task, split, Path(data_dir))
+        files = None if data_dir is None else _find_files(task, split, as_folder(data_dir))
         if files is None:
-            dataset = _from_hub(task, split)
+            dataset = load_from_hub(task.hub_dataset, split, "parquet files or the original python pickle files")
         elif files[0].suffix == ".parquet":
-            dataset = load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
+            dataset = load_parquet(files, split)
         else:
             dataset = _from_pickles(files)
         loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])
     return loaded
 
 
-def _from_hub(task: CifarTask, split: str) -> Dataset:
-    try:
-        return load_dataset(task.hub_dataset, split=split)
-    except OSError as error:
-        raise ValueError(
-            f"{task.hub_dataset} ({split}) cannot be loaded from the Hub, nor from its cache: {error} "
-            "Without a network, give --data_dir a folder with parquet files or the original python pickle files."
-        ) from error
-
-
 def _find_files(task: CifarTask, split: str, data_dir: Path) -> list[Path]:
-    if not data_dir.is_dir():
-        raise ValueError(f"data_dir={str(data_dir)!r}: no such folder.")
-    patterns = (f"{split}.parquet", f"{split}-*-of-*.parquet")
+    patterns = parquet_patterns(split)
     # "plain_text" is how the Hub's repository of CIFAR-10 calls the folder with its files.
     folders = [data_dir, *(data_dir / name for name in (task.name, task.folder, "plain_text"))]
     for folder in folders:

@@ -4,10 +4,7 @@ Trains the same small BERT from scratch three times, with the stock Trainer and 
 SAMPa runs on two processes, started as `torchrun` would, with the same total batch as the others on one.
 """
 
-from pathlib import Path
-
-import torch
-from common.comparison import Comparison, UpdateTimer
+from common.comparison import Comparison
 from datasets import Dataset
 from demo_data import make_sentences
 from sklearn.metrics import accuracy_score, matthews_corrcoef
@@ -19,7 +16,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 
 from hf_sam import SAMConfig, SAMTrainer
@@ -50,16 +46,14 @@ def compute_metrics(prediction) -> dict[str, float]:
     return {"mcc": matthews_corrcoef(labels, guesses), "accuracy": accuracy_score(labels, guesses)}
 
 
-def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: Path) -> None:
-    """Train one method in this process, or as one rank of it, and write what came out to `<method>.json`."""
-    sam_config = METHODS[method][1]
+def build(sam_config: SAMConfig | None, args: TrainingArguments) -> tuple[Trainer, Dataset]:
+    """The trainer, the stock one without options of SAM, and the sentences to measure sharpness on."""
     # Training and evaluation sentences are one draw, so none appears in both.
     data = Dataset.from_list(make_sentences(TRAIN_SIZE + EVAL_SIZE, seed=0))
     tokenizer = build_tokenizer(data["sentence"][:TRAIN_SIZE])
     data = data.map(lambda rows: tokenizer(rows["sentence"]), batched=True, remove_columns=["sentence", "idx"])
     train_data, eval_data = data.select(range(TRAIN_SIZE)), data.select(range(TRAIN_SIZE, len(data)))
 
-    set_seed(seed)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -72,23 +66,6 @@ def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: P
         # The usual 0.02 is meant for wider models: here attention would take long to become uneven.
         initializer_range=0.08,
     )
-    args = TrainingArguments(
-        output_dir=str(output_dir / method),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH_SIZE,
-        per_device_eval_batch_size=BATCH_SIZE,
-        learning_rate=1e-3,
-        warmup_steps=0.1,
-        weight_decay=0.01,
-        logging_strategy="epoch",
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=False,
-        seed=seed,
-    )
-    timer = UpdateTimer()
     trainer_class, options = (Trainer, {}) if sam_config is None else (SAMTrainer, {"sam_config": sam_config})
     trainer = trainer_class(
         model=BertForSequenceClassification(config),
@@ -97,15 +74,9 @@ def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: P
         eval_dataset=eval_data,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=compute_metrics,
-        callbacks=[timer],
         **options,
     )
-    # BERT's head averages the loss over the batch itself; told otherwise, the Trainer would scale it by the ranks.
-    trainer.model_accepts_loss_kwargs = False
-    trainer.train()
-    sample = train_data.select(range(SHARPNESS_SIZE))
-    batches = torch.utils.data.DataLoader(sample, BATCH_SIZE, collate_fn=trainer.data_collator)
-    demo.save_result(trainer, timer, batches, output_dir / f"{method}.json")
+    return trainer, train_data.select(range(SHARPNESS_SIZE))
 
 
 def main() -> None:
@@ -114,7 +85,14 @@ def main() -> None:
         title=__doc__.splitlines()[0],
         methods=METHODS,
         scores={"mcc": "MCC", "accuracy": "accuracy"},
-        train=train,
+        build=build,
+        arguments={
+            "per_device_train_batch_size": BATCH_SIZE,
+            "per_device_eval_batch_size": BATCH_SIZE,
+            "learning_rate": 1e-3,
+            "warmup_steps": 0.1,
+            "weight_decay": 0.01,
+        },
         epochs=6,
         output_dir="output/demo",
         explanation=(

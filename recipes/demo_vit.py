@@ -5,10 +5,8 @@ then prints one table. SAMPa runs on two processes, started as `torchrun` would,
 others on one: both ranks of the pair see the same randomly shifted images.
 """
 
-from pathlib import Path
-
 import numpy as np
-from common.comparison import Comparison, UpdateTimer
+from common.comparison import Comparison
 from common.examples import corrupt_labels
 from datasets import ClassLabel, Dataset, Features, Image
 from image_examples import Augmentation, AugmentedExamples, ImageExamples
@@ -16,14 +14,11 @@ from image_metric import ImageMetrics
 from image_trainer import ImageTrainer
 from PIL import Image as Pillow
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader
 from transformers import (
     TrainingArguments,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
-    default_data_collator,
-    set_seed,
 )
 
 from hf_sam import SAMConfig
@@ -49,11 +44,10 @@ def load_data() -> tuple[Dataset, Dataset]:
     return data.select(range(TRAIN_SIZE)), data.select(range(TRAIN_SIZE, len(data)))
 
 
-def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: Path) -> None:
-    """Train one method in this process, or as one rank of it, and write what came out to `<method>.json`."""
+def build(sam_config: SAMConfig, args: TrainingArguments) -> tuple[ImageTrainer, ImageExamples]:
+    """The trainer, and the images to measure sharpness on."""
     train_data, eval_data = load_data()
     processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
-    set_seed(seed)
     config = ViTConfig(
         image_size=8,
         patch_size=4,
@@ -65,40 +59,16 @@ def train(demo: Comparison, method: str, seed: int, epochs: float, output_dir: P
         initializer_range=0.06,
         num_labels=10,
     )
-    args = TrainingArguments(
-        output_dir=str(output_dir / method),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH_SIZE,
-        per_device_eval_batch_size=256,
-        learning_rate=2e-3,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        weight_decay=0.05,
-        logging_strategy="epoch",
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=False,
-        seed=seed,
-    )
-    timer = UpdateTimer()
     trainer = ImageTrainer(
         model=ViTForImageClassification(config),
         args=args,
         # A mirrored digit is another sign, or none.
-        train_dataset=AugmentedExamples(train_data, processor, Augmentation(padding=1, flip=False), seed),
+        train_dataset=AugmentedExamples(train_data, processor, Augmentation(padding=1, flip=False), args.seed),
         eval_dataset=ImageExamples(eval_data, processor),
         compute_metrics=ImageMetrics(10),
-        callbacks=[timer],
-        sam_config=METHODS[method][1],
+        sam_config=sam_config,
     )
-    # ViT's head averages the loss over the batch itself; told otherwise, the Trainer would scale it by the ranks.
-    trainer.model_accepts_loss_kwargs = False
-    trainer.train()
-    sample = ImageExamples(train_data.select(range(SHARPNESS_SIZE)), processor)
-    batches = DataLoader(sample, BATCH_SIZE, collate_fn=default_data_collator)
-    demo.save_result(trainer, timer, batches, output_dir / f"{method}.json")
+    return trainer, ImageExamples(train_data.select(range(SHARPNESS_SIZE)), processor)
 
 
 def main() -> None:
@@ -107,7 +77,15 @@ def main() -> None:
         title=__doc__.splitlines()[0],
         methods=METHODS,
         scores={"accuracy": "accuracy", "top5_accuracy": "top-5"},
-        train=train,
+        build=build,
+        arguments={
+            "per_device_train_batch_size": BATCH_SIZE,
+            "per_device_eval_batch_size": 256,
+            "learning_rate": 2e-3,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "weight_decay": 0.05,
+        },
         epochs=20,
         output_dir="output/demo_vit",
         explanation=(

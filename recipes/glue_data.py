@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value, load_dataset
+from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
+from datasets import ClassLabel, Dataset, Features, Value
 from glue_tasks import TASKS, GlueTask
 from transformers.utils import logging
 
@@ -54,14 +55,14 @@ def load_glue(task: GlueTask, splits: Iterable[str], data_dir: str | None = None
     """
     loaded = {}
     for split in splits:
-        files = None if data_dir is None else _find_files(task, split, Path(data_dir))
+        files = None if data_dir is None else _find_files(task, split, as_folder(data_dir))
         if files == []:
             logger.warning_once(f"{data_dir} has no {split} split of {task.name}: it is left out.")
             continue
         if files is None:
-            dataset = _from_hub(task, split)
+            dataset = load_from_hub(HUB_DATASET, split, "the task's parquet or TSV files", config=task.name)
         elif files[0].suffix == ".parquet":
-            dataset = load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
+            dataset = load_parquet(files, split)
         else:
             dataset = _from_tsv(task, split, files[0])
         source = HUB_DATASET if files is None else files[0]
@@ -69,21 +70,8 @@ def load_glue(task: GlueTask, splits: Iterable[str], data_dir: str | None = None
     return loaded
 
 
-def _from_hub(task: GlueTask, split: str) -> Dataset:
-    try:
-        return load_dataset(HUB_DATASET, task.name, split=split)
-    except OSError as error:
-        raise ValueError(
-            f"{HUB_DATASET} ({task.name}, {split}) cannot be loaded from the Hub, nor from its cache: {error}. "
-            "Without a network, give --data_dir a folder with the task's parquet or TSV files."
-        ) from error
-
-
 def _find_files(task: GlueTask, split: str, data_dir: Path) -> list[Path]:
-    if not data_dir.is_dir():
-        raise ValueError(f"data_dir={str(data_dir)!r}: no such folder.")
-    tsv = f"{split.replace('validation', 'dev')}.tsv"
-    patterns = [f"{split}.parquet", f"{split}-*-of-*.parquet", tsv]
+    patterns = [*parquet_patterns(split), f"{split.replace('validation', 'dev')}.tsv"]
     if task.name == "mrpc":
         patterns.append(MRPC_RAW[split])
 

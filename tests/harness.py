@@ -136,24 +136,29 @@ class Streamed(torch.utils.data.IterableDataset):
         yield from self.rows
 
 
+# What short runs on a CPU have in common: every update is logged, and nothing else is written.
+ARGUMENTS = {
+    "num_train_epochs": 2,
+    "weight_decay": 0.1,
+    "max_grad_norm": 1.0,
+    "train_sampling_strategy": "sequential",
+    "optim": "adamw_torch",
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
+
+
 def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> Trainer:
     dtype = getattr(torch, run.dtype)
     torch.manual_seed(3)
     model = TinyModel(**run.model).to(dtype)
-    defaults = {
+    defaults = ARGUMENTS | {
         "per_device_train_batch_size": 4,
         "learning_rate": 0.02,
-        "num_train_epochs": 2,
-        "weight_decay": 0.1,
-        "max_grad_norm": 1.0,
-        "train_sampling_strategy": "sequential",
-        "optim": "adamw_torch",
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
         "ddp_find_unused_parameters": bool(run.model.get("unused")),
     }
     arguments = TrainingArguments(output_dir=str(output_dir), **defaults | run.arguments)

@@ -4,17 +4,8 @@ import collections
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-
-
-@pytest.fixture(autouse=True)
-def _recipes_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPES))
 
 
 def test_sentences_are_different_seeded_and_as_unbalanced_as_cola():
@@ -59,8 +50,8 @@ def test_wrong_options_are_refused(arguments, message, monkeypatch, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_table_shows_every_method_that_was_asked_for(tmp_path):
-    command = [sys.executable, RECIPES / "demo.py", "--methods", "adamw", "sampa-0.1", "--epochs", "0.02"]
+def test_the_table_shows_every_method_that_was_asked_for(recipes, tmp_path):
+    command = [sys.executable, recipes / "demo.py", "--methods", "adamw", "sampa-0.1", "--epochs", "0.02"]
     printed = subprocess.run(
         [*command, "--output_dir", tmp_path], check=True, capture_output=True, text=True, timeout=500
     ).stdout

@@ -7,12 +7,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from hf_sam import SAMConfig
 from hf_sam.sharpness import worst_case_sharpness
@@ -42,8 +43,9 @@ class Comparison:
         methods (`dict[str, tuple[int, SAMConfig | None]]`): Number of processes and options of each method; `None` is
             the stock Trainer. The ratio of times is to the one named `adamw`.
         scores (`dict[str, str]`): Metric (without `eval_`) -> heading of its column.
-        train (`Callable[[Comparison, str, int, float, Path], None]`): Trains a method with a seed and a number of
-            epochs, and ends with [`Comparison.save_result`].
+        build (`Callable[[SAMConfig | None, TrainingArguments], tuple[Trainer, Dataset]]`): Makes the trainer of a
+            method, and the training examples to measure sharpness on. Called with the seed set.
+        arguments (`dict[str, Any]`): `TrainingArguments` of the demo's own.
         epochs (`float`): Passes over the training data, unless `--epochs` is given.
         output_dir (`str`): Where the results are written, unless `--output_dir` is given.
         explanation (`str`): Printed above the table; `{updates}` becomes the number of updates.
@@ -54,7 +56,8 @@ class Comparison:
     title: str
     methods: dict[str, tuple[int, SAMConfig | None]]
     scores: dict[str, str]
-    train: Callable[["Comparison", str, int, float, Path], None]
+    build: Callable[[SAMConfig | None, TrainingArguments], tuple[Trainer, Dataset]]
+    arguments: dict[str, Any]
     epochs: float
     output_dir: str
     explanation: str
@@ -73,9 +76,7 @@ class Comparison:
             parser.error(f"argument --epochs: must be above 0, got {args.epochs}")
         args.output_dir.mkdir(parents=True, exist_ok=True)
         if args.worker:
-            (method,) = args.methods
-            assert int(os.environ.get("WORLD_SIZE", 1)) == self.methods[method][0]
-            self.train(self, method, args.seed, args.epochs, args.output_dir)
+            self._train(args.methods[0], args)
             return
         results = {method: self._run(method, args) for method in args.methods}
         print("\n" + self.explanation.format(updates=next(iter(results.values()))["updates"]))
@@ -96,14 +97,36 @@ class Comparison:
             sys.exit(f"{method} failed with exit status {status}; the error is above.")
         return json.loads((args.output_dir / f"{method}.json").read_text())
 
-    def save_result(self, trainer: Trainer, timer: UpdateTimer, batches: Iterable[Any], path: Path) -> None:
-        """Evaluate, and on the first rank measure sharpness on `batches` and write everything to `path`."""
+    def _train(self, method: str, args: argparse.Namespace) -> None:
+        """Train in this process, or as one rank, and write what came out to `<method>.json`."""
+        processes, sam_config = self.methods[method]
+        assert int(os.environ.get("WORLD_SIZE", 1)) == processes
+        set_seed(args.seed)
+        training_args = TrainingArguments(
+            output_dir=str(args.output_dir / method),
+            num_train_epochs=args.epochs,
+            logging_strategy="epoch",
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            ddp_find_unused_parameters=False,
+            dataloader_pin_memory=False,
+            seed=args.seed,
+            **self.arguments,
+        )
+        trainer, sample = self.build(sam_config, training_args)
+        timer = UpdateTimer()
+        trainer.add_callback(timer)
+        # Classification heads average the loss over the batch; or else the Trainer would scale it by the ranks.
+        trainer.model_accepts_loss_kwargs = False
+        trainer.train()
         metrics = trainer.evaluate()
         if trainer.is_world_process_zero():
+            batches = DataLoader(sample, training_args.per_device_train_batch_size, collate_fn=trainer.data_collator)
             result = {name: metrics[f"eval_{name}"] for name in (*self.scores, "loss")}
             result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
             result |= {"seconds_per_update": timer.median(), "updates": trainer.state.global_step}
-            path.write_text(json.dumps(result, indent=1))
+            (args.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
 
     def table(self, results: dict[str, dict[str, float]]) -> str:
         """One line per method, as text."""

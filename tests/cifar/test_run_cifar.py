@@ -7,6 +7,7 @@ import pytest
 import run_cifar
 import torch
 from common.options import parse_recipe
+from image_trainer import ImageTrainer
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import TrainingArguments
@@ -29,10 +30,10 @@ TINY += ["--dataloader_num_workers", "0", "--dataloader_pin_memory", "false", "-
 
 @pytest.fixture
 def run(recipes, parquet_folder, model_folder, tmp_path):
-    def run(recipe: str, *options: str, folder: str = "out", data_dir=parquet_folder):
+    def run(recipe: str, *options: str, folder: str = "out", data_dir=parquet_folder, **kwargs):
         paths = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / folder)]
         paths += ["--model_name_or_path", str(model_folder)]
-        metrics = run_cifar.main([str(recipes / "cifar" / recipe), *TINY, *paths, *options])
+        metrics = run_cifar.main([str(recipes / "cifar" / recipe), *TINY, *paths, *options], **kwargs)
         return metrics, tmp_path / folder
 
     return run
@@ -46,16 +47,15 @@ def test_there_is_a_recipe_for_every_method(recipes):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", made_cifar.CLASSES)
-def test_every_recipe_says_what_its_name_says_and_runs(name, method, recipes, run, monkeypatch):
+def test_every_recipe_says_what_its_name_says_and_runs(name, method, recipes, run):
     used = []
-    real = run_cifar.ImageTrainer
 
     def build(**kwargs):
-        used.append(real(**kwargs))
+        used.append(ImageTrainer(**kwargs))
         return used[0]
 
-    monkeypatch.setattr(run_cifar, "ImageTrainer", build)
-    metrics, _ = run(f"{name}/{method}.yaml", "--max_steps=2", "--max_eval_samples=10", "--save_strategy=no")
+    few = ["--max_steps=2", "--max_eval_samples=10", "--save_strategy=no"]
+    metrics, _ = run(f"{name}/{method}.yaml", *few, trainer_class=build)
     (trainer,) = used
     expected_method, sampa_lambda, epochs = METHODS[method]
     assert trainer.sam_config == SAMConfig(method=expected_method, rho=0.05, sampa_lambda=sampa_lambda)

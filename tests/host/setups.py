@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainerMixin
-from tests.harness import largest_difference, weights_of
+from tests.harness import ARGUMENTS, largest_difference, weights_of
 
 
 VOCABULARY, PADDING, IGNORED = 32, 0, -100
@@ -97,20 +97,9 @@ def collate_for_causal_lm(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]
 
 
 def make_arguments(folder: str | Path, cls: type[TrainingArguments] = TrainingArguments, **options) -> Any:
-    defaults = {
+    defaults = ARGUMENTS | {
         "per_device_train_batch_size": 8,
         "learning_rate": 0.01,
-        "num_train_epochs": 2,
-        "weight_decay": 0.1,
-        "max_grad_norm": 1.0,
-        "train_sampling_strategy": "sequential",
-        "optim": "adamw_torch",
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": False,

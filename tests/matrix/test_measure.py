@@ -17,8 +17,8 @@ from matrix.measure import train_and_measure
 
 from hf_sam.sharpness import worst_case_sharpness
 
+from ..conftest import REPOSITORY
 from ..recipes import made_glue
-from .conftest import REPOSITORY
 
 
 EPOCHS, UPDATES = 2, 6  # 24 examples in batches of 8
@@ -31,11 +31,6 @@ def made(tmp_path_factory) -> Path:
     (folder / "tiny").mkdir()
     made_glue.write_model(folder / "tiny", dropout=0.1)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def own_dataset_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
 
 
 def recipe_args(made: Path, method: str, output: Path) -> list[str]:

@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, de
 from hf_sam.sharpness import worst_case_sharpness
 
 from ..cifar import made_cifar
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 
 UPDATES = 4  # 60 images in batches of 16
@@ -31,14 +31,6 @@ def made(tmp_path_factory) -> Path:
     made_cifar.write_parquet(folder / "data", "cifar10")
     made_cifar.write_model(folder / "tiny", "vit")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def own_dataset_cache(tmp_path, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets_cache")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
 
 
 def recipe_args(made: Path, output: Path) -> list[str]:

@@ -10,9 +10,10 @@ from glue_benchmark import GLUE, TASKS
 from matrix.command_line import run_main
 from matrix.plan import Planner, parse_overrides, read_rho
 from matrix.records import RecordStore
-from matrix.rho import choose_rho, write_rho
+from matrix.rho import RHO_GRID, choose_rho, write_rho
 from matrix.runner import MatrixRunner
 
+from ..conftest import REPOSITORY
 from .made_records import made_record
 
 
@@ -168,3 +169,18 @@ def test_the_choice_is_read_as_it_was_written(tmp_path):
         read_rho(path, "tiny", ["cola", "rte"])
     with pytest.raises(ValueError, match=r"chosen for tiny, not for large"):
         read_rho(path, "large", ["cola"])
+
+
+def test_the_committed_choice_is_that_of_the_committed_records():
+    model = "all-MiniLM-L6-v2"
+    records = RecordStore(REPOSITORY / "glue_runs" / "rho_choice" / model).read_all()
+    chosen = {}
+    for task in TASKS:
+        tried = [record for record in records if record["task"] == task.name]
+        if tried:
+            assert sorted(record["rho"] for record in tried) == list(RHO_GRID)
+            # A part of the training sample, not the validation split.
+            assert {record["meta_info"]["settings"]["options"]["holdout"] for record in tried} == {"0.1"}
+            chosen[task.name] = choose_rho(task, tried).rho
+    assert list(chosen) == ["cola", "mrpc", "stsb", "rte"]
+    assert read_rho(REPOSITORY / "recipes" / "glue" / "minilm.yaml", model, list(chosen)) == chosen

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 from .made_records import GRADIENTS, SEEDS, TASKS, made_record, write_study
 
 

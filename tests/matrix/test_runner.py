@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 from .drive import METHODS, SEEDS, TASKS
 from .fake_training import is_alive
 

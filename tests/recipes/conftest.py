@@ -1,26 +1,10 @@
-"""Makes the recipe scripts importable as they import each other: with `recipes/` on the path."""
+"""Made-up GLUE, in the formats in which the real one is distributed."""
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
 
-
-# Before datasets and evaluate are imported, which read them once.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-sys.path.insert(0, str(RECIPES))
-
-from . import made_glue  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def recipes() -> Path:
-    """The folder with the recipe scripts and YAML files."""
-    return RECIPES
+from . import made_glue
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +31,3 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     made_glue.write_model(folder, dropout=0.0)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def own_dataset_cache(tmp_path_factory, monkeypatch):
-    """Nothing is read from or left in the user's cache."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets_cache")
