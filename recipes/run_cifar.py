@@ -160,3 +160,4 @@ def load_model(
 
 if __name__ == "__main__":
     main()
+    workflow.leave_processes()

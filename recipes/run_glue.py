@@ -171,3 +171,4 @@ def tokenize(splits: Splits, task: GlueTask, tokenizer: Tokenizer, glue_args: Gl
 
 if __name__ == "__main__":
     main()
+    workflow.leave_processes()

@@ -26,6 +26,7 @@ def main(args: list[str]) -> None:
     end_with_runner()
 
     # Slow to import, and the lifeline should be there first.
+    from common.workflow import leave_processes
     from matrix.measure import train_and_measure
 
     result = train_and_measure(
@@ -37,6 +38,7 @@ def main(args: list[str]) -> None:
     )
     if result is not None:
         (options.result_folder / "result.json").write_text(json.dumps(result))
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from hf_sam import SAMConfig
 from hf_sam.sharpness import worst_case_sharpness
 
+from .workflow import leave_processes
+
 
 class UpdateTimer(TrainerCallback):
     """Median seconds from the end of one update to the end of the next."""
@@ -127,6 +129,7 @@ class Comparison:
             result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
             result |= {"seconds_per_update": timer.median(), "updates": trainer.state.global_step}
             (args.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
+        leave_processes()
 
     def table(self, results: dict[str, dict[str, float]]) -> str:
         """One line per method, as text."""

@@ -78,6 +78,17 @@ def _find_checkpoint(training_args: TrainingArguments) -> str | None:
     return wanted
 
 
+def leave_processes() -> None:
+    """
+    End the communication with the other processes, as the last thing that a script does after it went well.
+
+    A process that exits with its process group alive is now and then aborted by the group's own threads: then torchrun
+    reports a failure after everything has been written.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def data_seed(training_args: TrainingArguments) -> int:
     """The seed of everything that chooses data: `data_seed`, else `seed`."""
     return training_args.seed if training_args.data_seed is None else training_args.data_seed

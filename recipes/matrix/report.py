@@ -160,8 +160,9 @@ def _sharpness(study: Study) -> list[str]:
     ]
     if settings["hessian_iterations"]:
         parts += [
-            f"Largest eigenvalue of the Hessian on the same examples (at most {settings['hessian_iterations']} steps "
-            "of the power iteration):",
+            "Eigenvalue of largest magnitude of the Hessian on the same examples (at most "
+            f"{settings['hessian_iterations']} steps of the power iteration); negative where the steepest curvature "
+            "is downwards:",
             tables.number_table(study, top_eigenvalue, "{:.2f}"),
         ]
     return parts
