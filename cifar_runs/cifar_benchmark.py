@@ -18,6 +18,7 @@ CIFAR = Benchmark(
     recipes="recipes/cifar",
     tasks=TASKS,
     methods=("adamw", "adamw-2x", "sam", "sampa-0", "sampa-0.2"),
+    equal_compute="adamw-2x",
     published_by="published: SGD, ViT-B/16 pretrained on ImageNet-21k, whole set",
     notes=(
         "`small_vit` is `recipes/cifar/small_vit`, a ViT of 6 M parameters, trained from scratch with `from_scratch`.",

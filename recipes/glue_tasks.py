@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from transformers import PretrainedConfig
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class GlueTask:
         folder (`str`): Name in the official archives and of the submission file.
         sentences (`tuple[str, ...]`): The Hub's columns that hold the one or two sentences.
         labels (`tuple[str, ...]`): Class names in the order of the Hub's class indices; empty for regression.
+        test_sizes (`tuple[int, ...]`): Examples of the official test splits, in the order of `test_splits`.
         named_predictions (`bool`): Whether the submission file has class names instead of class indices.
     """
 
@@ -25,6 +30,7 @@ class GlueTask:
     folder: str
     sentences: tuple[str, ...]
     labels: tuple[str, ...]
+    test_sizes: tuple[int, ...]
     named_predictions: bool = False
 
     @property
@@ -80,7 +86,13 @@ class GlueTask:
         return np.clip(logits.reshape(-1), 0.0, 5.0) if self.is_regression else logits.argmax(axis=-1)
 
     def write_submission(self, path: Path, predictions: np.ndarray) -> None:
-        """Write predictions of shape `(n,)`, in the order of the test split, as gluebenchmark.com wants them."""
+        """
+        Write predictions of shape `(n,)`, in the order of the test split, as gluebenchmark.com wants them. Warns where
+        they are not as many as the official test split has examples.
+        """
+        official = dict(zip(self.test_splits.values(), self.test_sizes, strict=True))[path.name]
+        if len(predictions) != official:
+            logger.warning(f"{path}: {len(predictions)} predictions, but a submission needs {official}.")
         with open(path, "w", encoding="utf-8") as file:
             file.write("index\tprediction\n")
             for index, prediction in enumerate(predictions):
@@ -93,19 +105,20 @@ class GlueTask:
 
 
 PAIR = ("sentence1", "sentence2")
+NLI_LABELS, ENTAILMENT = ("entailment", "neutral", "contradiction"), ("entailment", "not_entailment")
 
 TASKS = {
     task.name: task
     for task in (
-        GlueTask("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable")),
-        GlueTask("sst2", "SST-2", ("sentence",), ("negative", "positive")),
-        GlueTask("mrpc", "MRPC", PAIR, ("not_equivalent", "equivalent")),
-        GlueTask("stsb", "STS-B", PAIR, ()),
-        GlueTask("qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate")),
-        GlueTask("mnli", "MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), True),
-        GlueTask("qnli", "QNLI", ("question", "sentence"), ("entailment", "not_entailment"), True),
-        GlueTask("rte", "RTE", PAIR, ("entailment", "not_entailment"), True),
-        GlueTask("wnli", "WNLI", PAIR, ("not_entailment", "entailment")),
+        GlueTask("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable"), (1063,)),
+        GlueTask("sst2", "SST-2", ("sentence",), ("negative", "positive"), (1821,)),
+        GlueTask("mrpc", "MRPC", PAIR, ("not_equivalent", "equivalent"), (1725,)),
+        GlueTask("stsb", "STS-B", PAIR, (), (1379,)),
+        GlueTask("qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), (390965,)),
+        GlueTask("mnli", "MNLI", ("premise", "hypothesis"), NLI_LABELS, (9796, 9847), named_predictions=True),
+        GlueTask("qnli", "QNLI", ("question", "sentence"), ENTAILMENT, (5463,), named_predictions=True),
+        GlueTask("rte", "RTE", PAIR, ENTAILMENT, (3000,), named_predictions=True),
+        GlueTask("wnli", "WNLI", PAIR, ("not_entailment", "entailment"), (146,)),
     )
 }
 

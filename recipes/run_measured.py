@@ -26,6 +26,13 @@ def main(args: list[str]) -> None:
     end_with_runner()
 
     # Slow to import, and the lifeline should be there first.
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    # Under torchrun, the error of a rank becomes a part of torchrun's report.
+    record(_measure)(options, recipe_args)
+
+
+def _measure(options: argparse.Namespace, recipe_args: list[str]) -> None:
     from common.workflow import leave_processes
     from matrix.measure import train_and_measure
 

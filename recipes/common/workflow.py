@@ -118,13 +118,20 @@ def evaluate(trainer: Trainer, splits: dict[str, Dataset]) -> dict[str, float]:
     """
     together = {}
     for suffix, split in splits.items():
-        metrics = trainer.evaluate(eval_dataset=split)
-        metrics["eval_samples"] = len(split)
-        metrics = {f"{key}{suffix}": value for key, value in metrics.items()}
+        # In the log under a prefix of their own, or the last split would stand there as the result.
+        prefix = f"eval{suffix}"
+        metrics = trainer.evaluate(eval_dataset=split, metric_key_prefix=prefix)
+        metrics[f"{prefix}_samples"] = len(split)
+        metrics = {_with_suffix(key, prefix, suffix): value for key, value in metrics.items()}
         trainer.log_metrics("eval", metrics)
         together.update(metrics)
     trainer.save_metrics("eval", together)
     return together
+
+
+def _with_suffix(key: str, prefix: str, suffix: str) -> str:
+    """`eval_mm_accuracy` as `eval_accuracy_mm`; `epoch`, which is no metric, gets the suffix too."""
+    return f"eval{key.removeprefix(prefix)}{suffix}" if key.startswith(f"{prefix}_") else f"{key}{suffix}"
 
 
 def share(trainer: Trainer, **card: Any) -> None:

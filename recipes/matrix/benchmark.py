@@ -49,6 +49,7 @@ class Benchmark:
         recipes (`str`): Folder with `<task>/<method>.yaml`, relative to the repository.
         tasks (`tuple[BenchmarkTask, ...]`): In the order of the report.
         methods (`tuple[str, ...]`): The methods that a full table has, the baseline first.
+        equal_compute (`str`): The baseline with as many gradients as the methods that perturb.
         published_by, published_difference_by (`str`): Heading of the columns with what others publish; names the
             model.
         notes (`tuple[str, ...]`): What a reader must know, in Markdown.
@@ -61,6 +62,7 @@ class Benchmark:
     recipes: str
     tasks: tuple[BenchmarkTask, ...]
     methods: tuple[str, ...]
+    equal_compute: str = ""
     published_by: str = ""
     published_difference_by: str = ""
     notes: tuple[str, ...] = field(default=())

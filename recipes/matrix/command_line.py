@@ -9,9 +9,9 @@ from pathlib import Path
 from .benchmark import REPOSITORY, Benchmark
 from .plan import Planner, parse_overrides, read_rho
 from .records import FAILED, FINISHED, RecordStore
-from .rho import RHO_GRID, choose_rho, write_rho
+from .rho import RHO_GRID, choose_rho, require_no_other_choice, write_rho
 from .run import Run
-from .runner import MatrixRunner
+from .runner import MatrixRunner, require_same_settings
 
 
 def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
@@ -41,6 +41,7 @@ def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     ]
     store = RecordStore(options.runs_dir or _default_folder(benchmark, planner))
     if options.status:
+        require_same_settings(runs, store)
         print(status_table(runs, store))
         return 0
     return _run(runs, store, options)
@@ -62,6 +63,9 @@ def rho_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     if not 0 < options.holdout < 1:
         raise ValueError(f"holdout={options.holdout}: must be between 0 and 1.")
     overrides = parse_overrides([f"--holdout={options.holdout:g}", *extra])
+    if "rho" in overrides:
+        raise ValueError("--rho cannot be given where it is chosen: use --rhos.")
+    require_no_other_choice(options.rho_file, options.tasks)
     planner = Planner(benchmark, options, overrides)
     tasks = {task.name: task for task in benchmark.tasks}
     runs = {

@@ -41,7 +41,7 @@ def _git(*args: str) -> str | None:
 
 def hardware() -> dict[str, Any]:
     """Processor, threads and accelerators of this process."""
-    import torch  # the runner itself does without
+    import torch  # slow to import, and the report does without
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}

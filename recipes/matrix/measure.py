@@ -22,6 +22,7 @@ from .environment import hardware
 # The same ball, sample and seed for every method, or their sharpness could not be compared.
 SHARPNESS_RHO = 0.05
 SHARPNESS_SEED = 0
+POWER_ITERATION_TOLERANCE = 1e-2
 # About how long the Trainer took, not how well it did.
 TIMINGS = ("runtime", "per_second", "samples", "epoch")
 
@@ -84,7 +85,7 @@ def train_and_measure(
             trainers.append(self)
 
         def compute_loss(self, model, *args, **kwargs):
-            # Every training loss is differentiated once. Counted, not derived from the name of the method.
+            # The training loss of every micro-batch is differentiated once. Counted, not derived from the method.
             self.gradients += model.training
             return super().compute_loss(model, *args, **kwargs)
 
@@ -155,10 +156,16 @@ def _sharpness(trainer, sample_size: int, ascent_steps: int, hessian_iterations:
     chosen = np.sort(np.random.default_rng(SHARPNESS_SEED).choice(len(dataset), size=size, replace=False))
     examples = torch.utils.data.Subset(dataset, chosen.tolist())
     batches = list(DataLoader(examples, trainer.args.per_device_train_batch_size, collate_fn=trainer.data_collator))
-    worst = worst_case_sharpness(trainer.model, batches, SHARPNESS_RHO, ascent_steps, seed=SHARPNESS_SEED)
+    # Without the autocast that accelerate leaves in the model: the worst of several rounded losses would be too high,
+    # and most so where the minimum is flat.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    worst = worst_case_sharpness(model, batches, SHARPNESS_RHO, ascent_steps, seed=SHARPNESS_SEED)
     result = {"rho": SHARPNESS_RHO, "examples": size, "ascent_steps": ascent_steps, **asdict(worst)}
+    result["precision"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     if hessian_iterations:
-        top = hessian_top_eigenvalue(trainer.model, batches, hessian_iterations, 1e-2, seed=SHARPNESS_SEED)
+        top = hessian_top_eigenvalue(
+            model, batches, hessian_iterations, POWER_ITERATION_TOLERANCE, seed=SHARPNESS_SEED
+        )
         result["top_eigenvalue"] = asdict(top)
     return result
 

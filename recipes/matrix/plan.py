@@ -28,6 +28,11 @@ RESERVED = {
     "resume_from_checkpoint": "nothing, since a run in progress starts anew",
     "save_strategy": "the recipe itself to keep a model",
     "push_to_hub": "the recipe itself to share a model",
+    "max_steps": "--epochs, which leaves adamw-2x twice as many",
+    "eval_strategy": "nothing, since records have the metrics of every epoch",
+    "do_train": "nothing, since every run trains",
+    "do_eval": "nothing, since every run is evaluated",
+    "load_best_model_at_end": "nothing, since the last weights are the result",
     "logging_strategy": "nothing, since records have the losses of every epoch",
     "report_to": "nothing, since the record of a run is its report",
 }
@@ -47,7 +52,8 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, str]:
         option, separator, value = tokens.pop(0).partition("=")
         if not option.startswith("--"):
             raise ValueError(f"{option}: unexpected value; options for the recipe have the form --option value.")
-        name = option[2:]
+        # argparse takes --max-steps for --max_steps.
+        name = option[2:].replace("-", "_")
         if name in RESERVED:
             raise ValueError(f"--{name} cannot be passed to every run alike: use {RESERVED[name]}.")
         if not separator:
@@ -62,7 +68,7 @@ class Planner:
 
     Args:
         benchmark (`Benchmark`): The benchmark.
-        options (`argparse.Namespace`): What `add_options` has defined.
+        options (`argparse.Namespace`): The runner's own options.
         overrides (`dict[str, str]`): Options for every recipe.
 
     Raises:
@@ -94,6 +100,8 @@ class Planner:
             "model": self.model,
             "epochs": self.options.epochs,
             **{name: getattr(self.options, name) for name in measured},
+            # Left out where it is 1, as in records that were made before it could be anything else.
+            **({"nproc_per_node": self.options.nproc_per_node} if self.options.nproc_per_node > 1 else {}),
             "options": dict(sorted(self.overrides.items())),
         }
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from . import tables
 from .benchmark import REPOSITORY, Benchmark
 from .plots import PLOTS, draw_plots
-from .records import FAILED
-from .study import Study, cost, last_epoch, sharpness, top_eigenvalue
+from .records import FAILED, FINISHED
+from .study import Study, cost, last_epoch, sharpness, top_eigenvalue, unconverged
 
 
 RESULTS, FIGURES = "results", "plots"
@@ -57,10 +57,13 @@ def _introduction(benchmark: Benchmark) -> str:
         f"`{RESULTS}/<study>/<task>/<method>/seed-<n>.json`, with the command, the commit and the machine. Each score "
         "links to the records that it is made of. Do not edit: run `report.py` again.",
         "",
-        "- Scores are in per cent, mean ± standard error over seeds. All methods of a seed see the same training "
-        "examples in the same order, so seeds are paired.",
-        "- Differences are means over seeds of the difference to AdamW with the same seed, with the 95% interval of "
-        "Student's t. An interval that contains 0 shows no effect.",
+        "- Scores are in per cent, mean ± standard error over seeds. All methods of a seed start from the same "
+        "weights and see the same training examples, so seeds are paired. They see them in the same order too, but "
+        "for SAMPa with `train_sampling_strategy group_by_length`, whose batches it draws otherwise.",
+        "- Differences are means over seeds of the difference to another method with the same seed, with the 95% "
+        "interval of Student's t. An interval that contains 0 does not show an effect; and of twenty intervals "
+        "without any effect behind them, one is expected not to contain 0. They are about other seeds, not about "
+        "other evaluation examples.",
         "- `adamw-2x` trains for twice the epochs: as many gradients as SAM.",
         "- Average: over the tasks, for each seed; then as above.",
         *(f"- {note}" for note in benchmark.notes),
@@ -78,11 +81,12 @@ def _section(study: Study, figures: Path) -> str:
         parts.append(f"No runs of: {', '.join(absent)}.")
     parts += ["### Data", tables.data_table(study)]
     parts += ["### Scores", tables.score_table(study, link)]
-    parts += ["### Difference to AdamW", tables.difference_table(study)]
+    for other in [study.benchmark.baseline, *(m for m in study.methods if m == study.benchmark.equal_compute)]:
+        parts += [f"### Difference to {other}", tables.difference_table(study, other)]
     parts += [
         "### Gradient computations in a run",
-        "Forward and backward passes over a batch, counted, of all processes together. What the two ranks of a pair "
-        "compute twice counts twice.",
+        "Forward and backward passes over a micro-batch, counted, of all processes together. What the two ranks of a "
+        "pair compute twice counts twice.",
         tables.cost_table(study),
         "### Seconds per update",
         "Median within a run, mean ± standard error over seeds, ratio to AdamW. Runs that shared a machine with "
@@ -96,6 +100,8 @@ def _section(study: Study, figures: Path) -> str:
         tables.number_table(study, last_epoch("train_loss"), "{:.4f}"),
         "Evaluation loss:",
         tables.number_table(study, last_epoch("eval_loss"), "{:.4f}"),
+        f"Evaluation loss, difference to {study.benchmark.baseline}:",
+        tables.value_difference_table(study, last_epoch("eval_loss")),
         *_sharpness(study),
         "### Plots",
     ]
@@ -151,18 +157,20 @@ def _sharpness(study: Study) -> list[str]:
     ]
     if not measured:
         return []
+    precisions = sorted({found.get("precision", "the precision of training") for found in measured})
     parts = [
         "### Sharpness at the end",
         f"Rise of the loss to the worst point within {measured[0]['rho']:g} of the weights that "
         f"{settings['ascent_steps']} ascent steps find, on {settings['sharpness_examples']} training examples, the "
-        "same ball for every method:",
+        f"same ball for every method, computed in {', '.join(precisions)}:",
         tables.number_table(study, sharpness, "{:.4f}"),
     ]
     if settings["hessian_iterations"]:
+        moving = sum(unconverged(record) for record in study.records if record["status"] == FINISHED)
         parts += [
-            "Eigenvalue of largest magnitude of the Hessian on the same examples (at most "
-            f"{settings['hessian_iterations']} steps of the power iteration); negative where the steepest curvature "
-            "is downwards:",
+            "Eigenvalue of largest magnitude of the Hessian on the same examples; negative where the steepest "
+            f"curvature is downwards. At most {settings['hessian_iterations']} steps of the power iteration, after "
+            f"which {moving} of {len(measured)} values still changed by more than 1%:",
             tables.number_table(study, top_eigenvalue, "{:.2f}"),
         ]
     return parts

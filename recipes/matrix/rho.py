@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .benchmark import BenchmarkTask
 from .records import FINISHED
 
@@ -47,6 +49,20 @@ def choose_rho(task: BenchmarkTask, records: Sequence[dict[str, Any]]) -> RhoCho
         raise ValueError(f"{task.name}: no rho gave a finite loss; lower the learning rate.")
     best = min(finite, key=lambda entry: (-entry[1], entry[2], entry[0]))
     return RhoChoice(rho=best[0], metric=task.metric, tried=tuple(tried))
+
+
+def require_no_other_choice(path: Path, tasks: Sequence[str]) -> None:
+    """
+    Raises:
+        `ValueError`: the file has the choice for a task that is not among these, and would lose it.
+    """
+    if path.is_file():
+        lost = sorted(set(yaml.safe_load(path.read_text(encoding="utf-8"))["rho"]) - set(tasks))
+        if lost:
+            raise ValueError(
+                f"{path} has a rho for {', '.join(lost)} too, which would be lost: add them to --tasks (runs that are "
+                "there are not repeated), or give another --rho_file."
+            )
 
 
 def write_rho(path: Path, model: str, choices: dict[str, RhoChoice], options: argparse.Namespace) -> None:

@@ -20,7 +20,8 @@ from .run import RESULT_FOLDER, Run
 
 RESULT_FILE = "result.json"
 POLL_SECONDS = 0.5
-ERROR_LINES = 30
+# Of the log of a failed run. torchrun's own report comes after the error of the rank, and is some fifty lines long.
+ERROR_LINES = 100
 
 
 class MatrixRunner:
@@ -56,7 +57,7 @@ class MatrixRunner:
                 f"{', '.join(repeated)} is in the matrix more than once: name each seed, task, method once."
             )
         self.runs, self.store, self.jobs, self.say = list(runs), store, jobs, say
-        _require_same_settings(self.runs, store)
+        require_same_settings(self.runs, store)
         self._waiting = list(runs)
         self._to_retry = {}
         if retry_failed:
@@ -68,7 +69,7 @@ class MatrixRunner:
         self._errors: list[Exception] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._commit, self._versions = git_commit(), versions()
+        self._versions = versions()
 
     def run(self) -> dict[str, int]:
         """
@@ -145,7 +146,8 @@ class MatrixRunner:
         # Left behind by a runner that was killed.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        date, start = datetime.now(timezone.utc), time.monotonic()
+        # The code that the run is about to import, which may have changed since the runner began.
+        date, start, commit = datetime.now(timezone.utc), time.monotonic(), git_commit()
         process = self._start(run, folder, claim)
         if process is None:
             return
@@ -162,7 +164,7 @@ class MatrixRunner:
             "date": date.isoformat(timespec="seconds"),
             "duration_seconds": round(duration, 3),
             "jobs_side_by_side": self.jobs,
-            **self._commit,
+            **commit,
         }
         record = self._record(run, run_info, status, folder)
         self.store.write(run.name, record)
@@ -264,7 +266,19 @@ def _time(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-def _require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
+def require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
+    """
+    Raises:
+        `ValueError`: the folder has records with other settings than the runs, or one of a run with another method or
+            radius.
+    """
+    for run in runs:
+        record = store.read(run.name)
+        if record is not None and (record["method"], record["rho"]) != (run.method, run.rho):
+            raise ValueError(
+                f"{store.path(run.name)} was made with {record['method']} and rho {record['rho']}, but now it is "
+                f"{run.method} and rho {run.rho}: give another --runs_dir, or delete the records of this method."
+            )
     settings = [(run.name, run.settings) for run in runs]
     settings += [(str(record["task"]), record["meta_info"]["settings"]) for record in store.read_all()]
     for name, other in settings[1:]:

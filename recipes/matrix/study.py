@@ -89,5 +89,10 @@ def sharpness(record: Record) -> float | None:
     return (record["train_info"]["sharpness"] or {}).get("sharpness")
 
 
+def unconverged(record: Record) -> bool:
+    """Whether the power iteration was still moving by more than its tolerance when it ended."""
+    return not ((record["train_info"]["sharpness"] or {}).get("top_eigenvalue") or {}).get("converged", True)
+
+
 def top_eigenvalue(record: Record) -> float | None:
     return ((record["train_info"]["sharpness"] or {}).get("top_eigenvalue") or {}).get("value")

@@ -1,6 +1,7 @@
 """The tables of the report, in Markdown."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .benchmark import BenchmarkTask
 from .records import FAILED
@@ -9,6 +10,7 @@ from .summary import Difference, Mean, average_over, mean, paired_difference
 
 
 MISSING = "missing"
+ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -38,10 +40,11 @@ def score_table(study: Study, link: Callable[[BenchmarkTask, str], str]) -> str:
     return markdown(header, rows)
 
 
-def difference_table(study: Study) -> str:
-    """Task × method, the difference to the baseline."""
-    baseline, *methods = study.methods
-    published = any(task.published_difference for task in study.tasks)
+def difference_table(study: Study, baseline: str) -> str:
+    """Task × method, the difference of the scores to those of another method."""
+    methods = [method for method in study.methods if method != baseline]
+    # Others publish the difference to AdamW for the same number of epochs.
+    published = baseline == study.benchmark.baseline and any(task.published_difference for task in study.tasks)
     rows = []
     for task in study.tasks:
         reference = study.scores(task, baseline)
@@ -61,6 +64,18 @@ def difference_table(study: Study) -> str:
     return markdown(header, rows)
 
 
+def value_difference_table(study: Study, value: Value) -> str:
+    """Task × method, the difference of any number of a run to that of the baseline."""
+    baseline, *methods = study.methods
+    rows = []
+    for task in study.tasks:
+        reference = study.values(task, baseline, value)
+        differences = [paired_difference(study.values(task, method, value), reference) for method in methods]
+        cells = [_difference(difference, len(study.seeds), "{:+.4f}") for difference in differences]
+        rows.append([_title(study, task), *cells])
+    return markdown(["task", *methods], rows)
+
+
 def overview_table(studies: Sequence[Study]) -> str:
     """Study and task × method: the score, and the difference to the baseline of the same study."""
     methods = list(dict.fromkeys(method for study in studies for method in study.methods))
@@ -71,7 +86,7 @@ def overview_table(studies: Sequence[Study]) -> str:
             cells = []
             for method in methods:
                 scores = study.scores(task, method)
-                cell = _mean(mean(list(scores.values())), "{:.2f}") or MISSING
+                cell = (_mean(mean(list(scores.values())), "{:.2f}") or MISSING) + _gaps(study, task, method)
                 if scores and method != study.benchmark.baseline:
                     cell += f"; {_difference(paired_difference(scores, reference), len(study.seeds))}"
                 cells.append(cell)
@@ -83,16 +98,26 @@ def number_table(study: Study, value: Value, form: str, relative: bool = False) 
     """Task × method, the mean over seeds of any number of a run; `relative` adds its ratio to the baseline."""
     rows = []
     for task in study.tasks:
-        reference = mean(list(study.values(task, study.methods[0], value).values()))
+        reference = study.values(task, study.methods[0], value)
         cells = []
         for method in study.methods:
-            average = mean(list(study.values(task, method, value).values()))
-            cell = MISSING if average is None else _mean(average, form)
-            if relative and average is not None and reference is not None and reference.value:
-                cell += f" ({average.value / reference.value:.2f}×)"
+            values = study.values(task, method, value)
+            cell = _mean(mean(list(values.values())), form) or MISSING
+            ratio = _ratio(values, reference)
+            if relative and ratio is not None:
+                cell += f" ({ratio:.2f}×)"
+            if 0 < len(values) < len(study.seeds):
+                cell += f" ({len(values)} of {len(study.seeds)} seeds)"
             cells.append(cell)
         rows.append([_title(study, task), *cells])
     return markdown(["task", *study.methods], rows)
+
+
+def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
+    """Of the means over the seeds that both have."""
+    seeds = values.keys() & reference.keys()
+    total = sum(reference[seed] for seed in seeds)
+    return sum(values[seed] for seed in seeds) / total if total else None
 
 
 def cost_table(study: Study) -> str:
@@ -119,14 +144,15 @@ def data_table(study: Study) -> str:
 def failure_table(study: Study) -> str:
     """The failed runs with the last line of their errors; empty without any."""
     failed = [record for record in study.records if record["status"] == FAILED]
-    rows = []
-    for record in failed:
-        lines = record["error"].splitlines()
-        # The very last line only has the exit status.
-        rows.append(
-            [record["task"], record["method"], str(record["seed"]), f"`{lines[-2] if lines[1:] else lines[-1]}`"]
-        )
+    rows = [[r["task"], r["method"], str(r["seed"]), f"`{_error_line(r['error'])}`"] for r in failed]
     return markdown(["task", "method", "seed", "error"], rows) if rows else ""
+
+
+def _error_line(error: str) -> str:
+    """The line with the error itself; torchrun's own comes last and says only that a rank has failed."""
+    lines = error.splitlines()
+    errors = [line.strip() for line in lines if ERROR_LINE.match(line.strip()) and "ChildFailedError" not in line]
+    return errors[-1] if errors else lines[-1]
 
 
 def is_subset(study: Study, task: BenchmarkTask) -> bool:
@@ -155,10 +181,13 @@ def _rhos(study: Study, task: BenchmarkTask) -> str:
 
 def _gaps(study: Study, task: BenchmarkTask, method: str) -> str:
     """What is not in a cell: nothing if every seed is."""
-    count, failed = len(study.scores(task, method)), study.failed(task, method)
+    scores, failed = study.scores(task, method), study.failed(task, method)
+    not_finite = sorted({record["seed"] for record in study.finished(task, method)} - scores.keys())
     notes = []
-    if 0 < count < len(study.seeds):
-        notes.append(f"{count} of {len(study.seeds)} seeds")
+    if 0 < len(scores) < len(study.seeds):
+        notes.append(f"{len(scores)} of {len(study.seeds)} seeds")
+    if not_finite:
+        notes.append(f"not finite: seed {', '.join(map(str, not_finite))}")
     if failed:
         notes.append(f"failed: seed {', '.join(map(str, failed))}")
     return f" ({'; '.join(notes)})" if notes else ""
@@ -183,10 +212,10 @@ def _mean(average: Mean | None, form: str) -> str | None:
     return form.format(average.value) + error
 
 
-def _difference(difference: Difference | None, seeds: int) -> str:
+def _difference(difference: Difference | None, seeds: int, form: str = "{:+.2f}") -> str:
     if difference is None:
         return MISSING
     gap = f" ({difference.count} of {seeds} seeds)" if difference.count < seeds else ""
     if difference.low is None:
-        return f"{difference.value:+.2f} (one seed: no interval)"
-    return f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]{gap}"
+        return f"{form.format(difference.value)} (one seed: no interval)"
+    return f"{form.format(difference.value)} [{form.format(difference.low)}, {form.format(difference.high)}]{gap}"

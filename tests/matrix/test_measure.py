@@ -14,6 +14,8 @@ import yaml
 from glue_benchmark import GLUE
 from matrix.command_line import rho_main, run_main
 from matrix.measure import train_and_measure
+from matrix.study import Study
+from matrix.tables import failure_table
 
 from hf_sam.sharpness import worst_case_sharpness
 
@@ -33,9 +35,9 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-def recipe_args(made: Path, method: str, output: Path) -> list[str]:
+def recipe_args(made: Path, method: str, output: Path, task: str = "cola") -> list[str]:
     return [
-        str(REPOSITORY / f"recipes/glue/cola/{method}.yaml"),
+        str(REPOSITORY / f"recipes/glue/{task}/{method}.yaml"),
         f"--model_name_or_path={made / 'tiny'}",
         f"--data_dir={made / 'data'}",
         f"--output_dir={output}",
@@ -90,6 +92,22 @@ def test_epochs_are_those_of_the_trainer(method, measured):
     assert all(("sam/sharpness" in epoch) == (method == "sam") for epoch in info["epochs"])
 
 
+def test_the_mismatched_split_is_not_taken_for_the_matched_one(made, tmp_path):
+    made_glue.write_parquet(tmp_path / "data", "mnli")
+    args = [*recipe_args(made, "adamw", tmp_path / "out", task="mnli"), f"--data_dir={tmp_path / 'data'}"]
+    info = train_and_measure(run_glue, args, 0, 0, 0)["train_info"]
+    metrics, last = info["metrics"], info["epochs"][-1]
+    assert metrics["loss"] != metrics["loss_mm"]
+    assert (last["eval_loss"], last["eval_accuracy"]) == (metrics["loss"], metrics["accuracy"])
+    assert (last["eval_mm_loss"], last["eval_mm_accuracy"]) == (metrics["loss_mm"], metrics["accuracy_mm"])
+
+
+def test_micro_batches_count(made, tmp_path):
+    args = [*recipe_args(made, "sam", tmp_path), "--per_device_train_batch_size=4", "--gradient_accumulation_steps=2"]
+    info = train_and_measure(run_glue, args, 0, 0, 0)["train_info"]
+    assert (info["updates"], info["gradient_computations"]) == (UPDATES, 2 * 2 * UPDATES)
+
+
 def test_times_add_up(measured):
     for result in measured[0].values():
         info = result["train_info"]
@@ -117,6 +135,32 @@ def test_sharpness_is_that_of_the_final_weights_on_training_examples(measured, m
     assert found["worst_loss"] == pytest.approx(again.worst_loss, rel=1e-5)
     assert found["top_eigenvalue"]["iterations"] <= 4
     assert math.isfinite(found["top_eigenvalue"]["value"])
+
+
+def test_sharpness_is_not_rounded_to_the_precision_of_training(made, tmp_path):
+    args = [*recipe_args(made, "sam", tmp_path), "--bf16=true", "--use_cpu=true"]
+    found = train_and_measure(run_glue, args, 8, 3, 0)["train_info"]["sharpness"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    table = made_glue.examples("cola", "train").to_dict("records")
+    rows = [table[index] for index in np.sort(np.random.default_rng(0).choice(len(table), size=8, replace=False))]
+    batch = tokenizer([row["sentence"] for row in rows], padding=True, return_tensors="pt")
+    batch = {**batch, "labels": torch.tensor([row["label"] for row in rows])}
+    again = worst_case_sharpness(model, [batch], rho=0.05, steps=3)
+    assert found["precision"] == "float32"
+    assert found["loss"] == pytest.approx(again.loss, rel=1e-5)
+    assert found["sharpness"] == pytest.approx(again.sharpness, rel=1e-4)
+
+
+def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):
+    command = ["--tasks", "cola", "--methods", "sampa-0", "--seeds", "1", "--label_noise", "7"]
+    command += ["--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--runs_dir", str(tmp_path / "runs")]
+    command += ["--nproc_per_node", "2"]
+    assert run_main(GLUE, command) == 1
+    record = json.loads((tmp_path / "runs" / "cola" / "sampa-0" / "seed-1.json").read_text())
+    assert "ValueError: label_noise=7.0: must be from 0 to 1." in record["error"]
+    shown = failure_table(Study(GLUE, tmp_path / "runs"))
+    assert "| cola | sampa-0 | 1 | `ValueError: label_noise=7.0: must be from 0 to 1.` |" in shown
 
 
 def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):

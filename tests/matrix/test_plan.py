@@ -1,6 +1,7 @@
 """From a command line to runs: each with its own options, and every mistake before the first of them starts."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from glue_benchmark import GLUE, TASKS
 from matrix.command_line import run_main
 from matrix.plan import Planner, parse_overrides, read_rho
 from matrix.records import RecordStore
-from matrix.rho import RHO_GRID, choose_rho, write_rho
+from matrix.rho import RHO_GRID, choose_rho, require_no_other_choice, write_rho
 from matrix.runner import MatrixRunner
 
 from ..conftest import REPOSITORY
@@ -49,8 +50,12 @@ def test_overrides():
     assert parse_overrides(tokens) == expected
     with pytest.raises(ValueError, match=r"64: unexpected value"):
         parse_overrides(["--max_length", "32", "64"])
-    with pytest.raises(ValueError, match=r"--num_train_epochs cannot .* use --epochs"):
-        parse_overrides(["--num_train_epochs", "3"])
+    for spelling in ("--num_train_epochs", "--num-train-epochs", "--max_steps"):
+        with pytest.raises(ValueError, match=r"--(num_train_epochs|max_steps) cannot .* use --epochs"):
+            parse_overrides([spelling, "3"])
+    for option in ("--eval_strategy=no", "--load_best_model_at_end", "--do_eval=false"):
+        with pytest.raises(ValueError, match="cannot be passed to every run alike: use nothing"):
+            parse_overrides([option])
 
 
 def test_unknown_options_tasks_and_methods_are_named_with_the_nearest(planner, tmp_path):
@@ -126,6 +131,12 @@ def test_a_folder_takes_runs_of_one_setting(planner, tmp_path):
     store.write("cola/sam/seed-1", made_record("cola", "sam", 1))
     with pytest.raises(ValueError, match=r"some-model.*Give another --runs_dir"):
         MatrixRunner([planner().run("cola", "sam", 2)], store)
+    settings = made_record("cola", "sam", 1)["meta_info"]["settings"]
+    run = dataclasses.replace(planner().run("cola", "sam", 1, rho=0.2), settings=settings)
+    with pytest.raises(ValueError, match=r"was made with sam and rho 0.05, but now it is sam and rho 0.2"):
+        MatrixRunner([run], store)
+    with pytest.raises(ValueError, match=r"was made with sam .* but now it is sampa"):
+        MatrixRunner([dataclasses.replace(run, method="sampa-0", rho=0.05)], store)
     with pytest.raises(ValueError, match="more than once"):
         MatrixRunner([planner().run("cola", "sam", 2)] * 2, RecordStore(tmp_path / "other"))
 
@@ -134,6 +145,9 @@ def test_status_starts_nothing(tmp_path, capsys):
     record = made_record("cola", "sam", 1)
     RecordStore(tmp_path).write("cola/sam/seed-1", record)
     command = ["--model", "tiny", "--tasks", "cola", "--methods", "adamw", "sam", "--seeds", "1", "2", "--status"]
+    with pytest.raises(ValueError, match="Give another --runs_dir"):
+        run_main(GLUE, [*command, "--runs_dir", str(tmp_path)])
+    command += ["--epochs", "2", "--max_length", "64"]
     assert run_main(GLUE, [*command, "--runs_dir", str(tmp_path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["cola", "adamw", "missing", "1,", "2"], ["cola", "sam", "finished", "1;", "missing", "2"]]
@@ -165,6 +179,9 @@ def test_the_choice_is_read_as_it_was_written(tmp_path):
     write_rho(path, "tiny", {"cola": choice}, argparse.Namespace(method="sam", seed=1, holdout=0.1))
     assert read_rho(path, "tiny", ["cola"]) == {"cola": 0.1}
     assert "#   0.02: 0.2500 (0.5000)\n" in path.read_text()
+    require_no_other_choice(path, ["rte", "cola"])
+    with pytest.raises(ValueError, match=r"a rho for cola too, which would be lost: add them to --tasks"):
+        require_no_other_choice(path, ["rte"])
     with pytest.raises(ValueError, match=r"no rho for rte"):
         read_rho(path, "tiny", ["cola", "rte"])
     with pytest.raises(ValueError, match=r"chosen for tiny, not for large"):

@@ -1,12 +1,14 @@
 """The report says what the records say: same bytes for the same records, numbers as SciPy has them, gaps by name."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import scipy.stats
@@ -18,6 +20,7 @@ from .made_records import GRADIENTS, SEEDS, TASKS, made_record, write_study
 METRIC = {"cola": "matthews_correlation", "rte": "accuracy", "qqp": "combined_score", "qnli": "accuracy"}
 TITLES = {"cola": "CoLA", "rte": "RTE", "qqp": "QQP (subset)", "qnli": "QNLI (subset)"}
 METHODS = list(GRADIENTS)
+PINNED_MATPLOTLIB = re.search(r"^matplotlib==(\S+)", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)[1]
 GAPS = {("rte", "sam", 3), ("qqp", "sampa-0", 1), ("qqp", "sampa-0", 2), ("qqp", "sampa-0", 3)}
 FAILED = {("cola", "sampa-0.1", 2)}
 
@@ -58,9 +61,9 @@ def scores(records: dict, task: str, method: str) -> np.ndarray:
     return np.array([100 * records[key]["train_info"]["metrics"][METRIC[task]] for key in keys])
 
 
-def interval(method: np.ndarray, baseline: np.ndarray) -> str:
+def interval(method: np.ndarray, baseline: np.ndarray, form: str = "+.2f") -> str:
     low, high = scipy.stats.ttest_rel(method, baseline).confidence_interval(0.95)
-    return f"{np.mean(method - baseline):+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{np.mean(method - baseline):{form}} [{low:{form}}, {high:{form}}]"
 
 
 def test_scores_are_means_and_standard_errors_over_seeds(whole):
@@ -79,13 +82,28 @@ def test_scores_are_means_and_standard_errors_over_seeds(whole):
 
 def test_differences_have_the_interval_of_a_paired_t_test(whole):
     records, text = whole
-    rows = table(text, "Difference to AdamW")
-    for method in METHODS[1:]:
-        for task in TASKS:
-            expected = interval(scores(records, task, method), scores(records, task, "adamw"))
-            assert rows[TITLES[task]][method] == expected
-        averages = {m: np.mean([scores(records, task, m) for task in TASKS], axis=0) for m in (method, "adamw")}
-        assert rows["average of 4"][method] == interval(averages[method], averages["adamw"])
+    for baseline in ("adamw", "adamw-2x"):
+        rows = table(text, f"Difference to {baseline}")
+        for method in METHODS:
+            if method == baseline:
+                continue
+            for task in TASKS:
+                expected = interval(scores(records, task, method), scores(records, task, baseline))
+                assert rows[TITLES[task]][method] == expected
+            averages = {m: np.mean([scores(records, task, m) for task in TASKS], axis=0) for m in (method, baseline)}
+            assert rows["average of 4"][method] == interval(averages[method], averages[baseline])
+
+
+def test_losses_have_paired_differences_too(whole):
+    records, text = whole
+    rows = table(text.partition("Evaluation loss, difference to adamw:")[2].join(["\n### Here\n", ""]), "Here")
+    for task in TASKS:
+        losses = {
+            method: np.array([records[task, method, s]["train_info"]["epochs"][-1]["eval_loss"] for s in SEEDS])
+            for method in METHODS
+        }
+        for method in METHODS[1:]:
+            assert rows[TITLES[task]][method] == interval(losses[method], losses["adamw"], "+.4f")
 
 
 def test_costs_losses_and_sharpness(whole):
@@ -112,7 +130,7 @@ def test_costs_losses_and_sharpness(whole):
 
 def test_missing_cells_say_so(gaps):
     records, text = gaps
-    rows, differences = table(text, "Scores"), table(text, "Difference to AdamW")
+    rows, differences = table(text, "Scores"), table(text, "Difference to adamw")
     assert rows["QQP (subset)"]["sampa-0"] == "missing"
     assert differences["QQP (subset)"]["sampa-0"] == "missing"
     assert rows["average of 4"]["sampa-0"] == "missing: QQP"
@@ -127,6 +145,17 @@ def test_missing_cells_say_so(gaps):
     assert rows["CoLA"]["sampa-0.1"].endswith("(2 of 3 seeds; failed: seed 2)")
     assert "runs: 55 finished, 1 failed, 4 missing" in text
     assert "| cola | sampa-0.1 | 2 | `RuntimeError: out \\| of luck` |" in text
+
+
+def test_numbers_over_fewer_seeds_say_so(gaps):
+    records, text = gaps
+    seconds = {
+        method: np.array([records["rte", method, seed]["train_info"]["seconds_per_update"] for seed in (1, 2)])
+        for method in ("adamw", "sam")
+    }
+    cell = table(text, "Seconds per update")["RTE"]["sam"]
+    # The ratio is over the seeds that both have.
+    assert cell.endswith(f" ({seconds['sam'].mean() / seconds['adamw'].mean():.2f}×) (2 of 3 seeds)")
 
 
 def test_subsets_are_called_subsets(whole):
@@ -144,7 +173,7 @@ def test_subsets_are_called_subsets(whole):
 
 def test_one_seed_has_no_interval(tmp_path):
     _, text = report_on(tmp_path, {(t, m, s) for t in TASKS for m in METHODS for s in SEEDS if s > 1})
-    assert table(text, "Difference to AdamW")["RTE"]["sam"].endswith(" (one seed: no interval)")
+    assert table(text, "Difference to adamw")["RTE"]["sam"].endswith(" (one seed: no interval)")
     assert "±" not in table(text, "Scores")["RTE"]["sam"]
 
 
@@ -158,7 +187,7 @@ def test_a_run_that_diverged_counts_as_no_score(tmp_path):
     record["train_info"]["epochs"][-1]["eval_accuracy"] = float("nan")
     RecordStore(tmp_path / "results" / "study").write("rte/sam/seed-1", record)
     _, changed = report_on_existing(tmp_path)
-    assert table(changed, "Scores")["RTE"]["sam"].endswith("(2 of 3 seeds)")
+    assert table(changed, "Scores")["RTE"]["sam"].endswith("(2 of 3 seeds; not finite: seed 1)")
     assert table(changed, "Scores")["RTE"]["sampa-0"] == table(text, "Scores")["RTE"]["sampa-0"]
 
 
@@ -203,7 +232,7 @@ def chunks(png: bytes) -> set[str]:
 
 @pytest.mark.parametrize("name", ["GLUE", "CIFAR"])
 def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
-    """Text only: another version of matplotlib draws other bytes."""
+    """The plots as well, with the version of matplotlib that has drawn them."""
     from cifar_benchmark import CIFAR
     from glue_benchmark import GLUE
     from matrix.report import write_report
@@ -214,6 +243,10 @@ def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
         ignore = shutil.ignore_patterns(".scratch")
         shutil.copytree(committed / "results", tmp_path / "results", ignore=ignore)
     assert write_report(benchmark, tmp_path).read_text() == (committed / "README.md").read_text()
+    drawn, there = ({path.name: path for path in (f / "plots").glob("*.png")} for f in (tmp_path, committed))
+    assert drawn.keys() == there.keys()
+    if matplotlib.__version__ == PINNED_MATPLOTLIB:
+        assert all(drawn[name].read_bytes() == there[name].read_bytes() for name in drawn)
 
 
 def test_two_studies_stand_side_by_side(tmp_path):
