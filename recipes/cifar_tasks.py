@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): where they are, what their files and columns are called, their classes."""
 
-import difflib
 from dataclasses import dataclass
 
+from common.names import did_you_mean, name_classes
 from transformers import PretrainedConfig
 
 
@@ -36,14 +36,7 @@ class CifarTask:
         Raises:
             `ValueError`: a model that is only to be evaluated has the classes in another order.
         """
-        present = [str(label).lower() for label in config.id2label.values()]
-        if not for_training and present != list(self.labels) and sorted(present) == sorted(self.labels):
-            raise ValueError(
-                f"{config.name_or_path}: its classes are in another order than those of {self.name}. Evaluated like "
-                "this, its right answers would count as wrong ones: fine-tune it first (--do_train)."
-            )
-        config.id2label = dict(enumerate(self.labels))
-        config.label2id = {label: index for index, label in enumerate(self.labels)}
+        name_classes(config, self.labels, self.name, for_training)
 
 
 # fmt: off
@@ -95,7 +88,5 @@ def find_task(name: str) -> CifarTask:
     """
     key = name.lower().replace("-", "").replace("_", "")
     if key not in TASKS:
-        nearest = difflib.get_close_matches(key, TASKS, n=1, cutoff=0.3)
-        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"dataset_name={name!r}: {advice}must be one of {', '.join(TASKS)}.")
+        raise ValueError(f"dataset_name={name!r}: {did_you_mean(key, TASKS)}The data sets are {', '.join(TASKS)}.")
     return TASKS[key]

@@ -1,10 +1,10 @@
 """The nine tasks of GLUE (https://arxiv.org/abs/1804.07461): columns, classes, splits, submission files."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from common.names import did_you_mean, name_classes
 from transformers import PretrainedConfig
 from transformers.utils import logging
 
@@ -65,14 +65,7 @@ class GlueTask:
         if self.is_regression:
             config.num_labels, config.problem_type = 1, "regression"
             return
-        present = [str(label).lower() for label in config.id2label.values()]
-        if not for_training and present != list(self.labels) and sorted(present) == sorted(self.labels):
-            raise ValueError(
-                f"{config.name_or_path}: its classes are {present}, those of {self.name} are {list(self.labels)}. "
-                "Evaluated like this, its right answers would count as wrong ones: fine-tune it first (--do_train)."
-            )
-        config.id2label = dict(enumerate(self.labels))
-        config.label2id = {label: index for index, label in enumerate(self.labels)}
+        name_classes(config, self.labels, self.name, for_training)
 
     def predict(self, logits: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray:
         """
@@ -132,7 +125,5 @@ def find_task(name: str) -> GlueTask:
     """
     key = name.lower().replace("-", "")
     if key not in TASKS:
-        nearest = difflib.get_close_matches(key, TASKS, n=1, cutoff=0.3)
-        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"task_name={name!r}: {advice}GLUE's tasks are {', '.join(TASKS)}.")
+        raise ValueError(f"task_name={name!r}: {did_you_mean(key, TASKS)}GLUE's tasks are {', '.join(TASKS)}.")
     return TASKS[key]

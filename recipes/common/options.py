@@ -1,6 +1,5 @@
 """Options of a recipe: YAML files and the command line, parsed by one parser, with unknown names reported at once."""
 
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+
+from .names import did_you_mean
 
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -36,8 +37,7 @@ class RecipeParser(HfArgumentParser):
 
     def unknown(self, name: str, where: str) -> ValueError:
         """The error for an unknown option, with the nearest known name."""
-        nearest = difflib.get_close_matches(name, self.option_names, n=1, cutoff=0.5)
-        advice = f"did you mean {nearest[0]!r}?" if nearest else "see --help for all options."
+        advice = did_you_mean(name, self.option_names, cutoff=0.5).rstrip() or "see --help for all options."
         return ValueError(f"{where}: unknown option {name!r}; {advice}")
 
 

@@ -1,9 +1,10 @@
 """What the runner and the report need to know of a benchmark: its tasks, its recipes, what others publish on it."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from common.names import did_you_mean
 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,6 +88,4 @@ class Benchmark:
 def _require_known(what: str, name: str, known: Iterable[str]) -> None:
     known = list(known)
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        advice = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"{what} {name!r}: {advice}there are {', '.join(known) or 'none'}.")
+        raise ValueError(f"{what} {name!r}: {did_you_mean(name, known)}There are {', '.join(known) or 'none'}.")
