@@ -3,35 +3,21 @@
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_sam import SAMConfig
 from hf_sam.sharpness import worst_case_sharpness
 
+from .clock import UpdateClock
 from .workflow import leave_processes
-
-
-class UpdateTimer(TrainerCallback):
-    """Median seconds from the end of one update to the end of the next."""
-
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.ends.append(time.perf_counter())
-
-    def median(self) -> float:
-        return statistics.median(b - a for a, b in zip(self.ends, self.ends[1:], strict=False))
 
 
 @dataclass(frozen=True)
@@ -117,8 +103,8 @@ class Comparison:
             **self.arguments,
         )
         trainer, sample = self.build(sam_config, training_args)
-        timer = UpdateTimer()
-        trainer.add_callback(timer)
+        clock = UpdateClock()
+        trainer.add_callback(clock)
         # Classification heads average the loss over the batch; or else the Trainer would scale it by the ranks.
         trainer.model_accepts_loss_kwargs = False
         trainer.train()
@@ -127,7 +113,7 @@ class Comparison:
             batches = DataLoader(sample, training_args.per_device_train_batch_size, collate_fn=trainer.data_collator)
             result = {name: metrics[f"eval_{name}"] for name in (*self.scores, "loss")}
             result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
-            result |= {"seconds_per_update": timer.median(), "updates": trainer.state.global_step}
+            result |= {"seconds_per_update": clock.seconds_per_update(), "updates": trainer.state.global_step}
             (args.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
         leave_processes()
 

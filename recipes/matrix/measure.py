@@ -2,17 +2,15 @@
 
 import inspect
 import resource
-import statistics
 import sys
-import time
 from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from common.clock import UpdateClock
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 
 from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
 
@@ -25,35 +23,6 @@ SHARPNESS_SEED = 0
 POWER_ITERATION_TOLERANCE = 1e-2
 # About how long the Trainer took, not how well it did.
 TIMINGS = ("runtime", "per_second", "samples", "epoch")
-
-
-class UpdateClock(TrainerCallback):
-    """
-    Seconds of each update, from the end of the one before it (for the first of an epoch: from the start of the epoch),
-    so that reading the data counts and the evaluation between two epochs does not.
-    """
-
-    def __init__(self):
-        self.first: list[float] = []
-        self.later: list[float] = []
-        self.seconds_at_step: dict[int, float] = {}
-        self._last, self._total, self._starts_epoch = 0.0, 0.0, True
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self._last, self._starts_epoch = time.perf_counter(), True
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        (self.first if self._starts_epoch else self.later).append(now - self._last)
-        self._total += now - self._last
-        self.seconds_at_step[state.global_step] = self._total
-        self._last, self._starts_epoch = now, False
-
-    def seconds_per_update(self) -> float:
-        """Median. The first update of an epoch waits for the dataloader to start, and counts only if it is alone."""
-        return statistics.median(self.later or self.first)
 
 
 def train_and_measure(
