@@ -84,7 +84,7 @@ def test_the_recipe_from_scratch_stands_on_top_of_another(recipes):
         (run_cifar.CifarArguments, run_cifar.ExampleArguments, TrainingArguments, SAMConfig),
         [str(folder / "cifar10" / "sam.yaml"), str(folder / "scratch.yaml"), "--use_cpu"],
     )
-    assert (sam_config.method, training_args.learning_rate, cifar_args.from_scratch) == ("sam", 1e-3, True)
+    assert (sam_config.method, training_args.learning_rate, cifar_args.from_scratch) == ("sam", 3e-4, True)
     cifar_args.model_name_or_path = str(folder.parents[1] / cifar_args.model_name_or_path)
     with torch.device("meta"):
         model, processor = run_cifar.load_model(run_cifar.find_task("cifar10"), cifar_args, for_training=True)
