@@ -100,7 +100,7 @@ class Planner:
             "model": self.model,
             "epochs": self.options.epochs,
             **{name: getattr(self.options, name) for name in measured},
-            # Left out where it is 1, as in records that were made before it could be anything else.
+            # Left out where it is 1, so that records made before it was noted can be added to.
             **({"nproc_per_node": self.options.nproc_per_node} if self.options.nproc_per_node > 1 else {}),
             "options": dict(sorted(self.overrides.items())),
         }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from .benchmark import BenchmarkTask
 from .records import FAILED
@@ -47,11 +48,7 @@ def difference_table(study: Study, baseline: str) -> str:
     published = baseline == study.benchmark.baseline and any(task.published_difference for task in study.tasks)
     rows = []
     for task in study.tasks:
-        reference = study.scores(task, baseline)
-        cells = []
-        for method in methods:
-            difference = paired_difference(study.scores(task, method), reference)
-            cells.append(_difference(difference, len(study.seeds)))
+        cells = _difference_cells(partial(study.scores, task), methods, baseline, len(study.seeds))
         rows.append([_title(study, task), *cells, *([task.published_difference or "-"] if published else [])])
     reference, _ = _averages(study, baseline)
     averages = []
@@ -69,9 +66,8 @@ def value_difference_table(study: Study, value: Value) -> str:
     baseline, *methods = study.methods
     rows = []
     for task in study.tasks:
-        reference = study.values(task, baseline, value)
-        differences = [paired_difference(study.values(task, method, value), reference) for method in methods]
-        cells = [_difference(difference, len(study.seeds), "{:+.4f}") for difference in differences]
+        values = partial(study.values, task, value=value)
+        cells = _difference_cells(values, methods, baseline, len(study.seeds), "{:+.4f}")
         rows.append([_title(study, task), *cells])
     return markdown(["task", *methods], rows)
 
@@ -210,6 +206,18 @@ def _mean(average: Mean | None, form: str) -> str | None:
         return None
     error = "" if average.error is None else f" ± {form.format(average.error)}"
     return form.format(average.value) + error
+
+
+def _difference_cells(
+    by_seed: Callable[[str], Mapping[int, float]],
+    methods: Sequence[str],
+    baseline: str,
+    seeds: int,
+    form: str = "{:+.2f}",
+) -> list[str]:
+    """One cell per method; `by_seed` gives the numbers of a method."""
+    reference = by_seed(baseline)
+    return [_difference(paired_difference(by_seed(method), reference), seeds, form) for method in methods]
 
 
 def _difference(difference: Difference | None, seeds: int, form: str = "{:+.2f}") -> str:
