@@ -89,9 +89,12 @@ class Planner:
         if options.model is None:
             self.model, self.folder_name = "the recipes' own", "default"
         else:
-            local = Path(options.model).is_dir()
-            self.model = Path(options.model).resolve().name if local else options.model
+            folder = Path(options.model).resolve()
+            self.model = folder.name if folder.is_dir() else options.model
             self.folder_name = Path(self.model).name
+            # A model that comes with the repository is found from its root, wherever the command is repeated.
+            known = folder.is_dir() and folder.is_relative_to(REPOSITORY)
+            self.shown_model = folder.relative_to(REPOSITORY).as_posix() if known else self.model
 
     def settings(self) -> dict[str, Any]:
         """What all runs of one table have in common."""
@@ -151,7 +154,7 @@ class Planner:
         )
         start = f"torchrun --standalone --nproc_per_node {processes}" if processes > 1 else "python"
         shown = [start, self.benchmark.script, path]
-        shown += [f"--model_name_or_path={self.model}"] if model else []
+        shown += [f"--model_name_or_path={self.shown_model}"] if model else []
         shown += ["--data_dir=DATA_DIR"] if data else []
         return Run(
             name=f"{task}/{variant or method}/seed-{seed}",

@@ -98,6 +98,13 @@ def test_a_record_says_nothing_of_the_machine(planner, tmp_path):
         assert part in run.shown_command
 
 
+def test_a_record_names_a_model_of_the_repository_by_its_place(planner):
+    folder = "recipes/cifar/small_vit"
+    plan = planner(benchmark=CIFAR, model=str(REPOSITORY / folder))
+    assert f" --model_name_or_path={folder} " in plan.run("cifar10", "sam", 1).shown_command
+    assert plan.settings()["model"] == "small_vit"
+
+
 def test_images_are_planned_like_sentences(planner, tmp_path):
     plan = planner("--label_noise", "0.4", benchmark=CIFAR, epochs=3.0)
     runs = {method: plan.run("cifar100", method, 2, rho=0.1) for method in CIFAR.methods}
