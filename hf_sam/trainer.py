@@ -23,6 +23,7 @@ from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
+from .renamed_weights import load_renamed_weights
 from .validation import check_compatibility
 
 
@@ -214,6 +215,18 @@ class SAMTrainerMixin(HubMixin):
             safetensors.torch.save_file(
                 {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
             )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._sharded_by_host or not load_renamed_weights(self.model, self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    @property
+    def _sharded_by_host(self) -> bool:
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -1,11 +1,12 @@
-"""The Trainer for augmented images: it hands out keys that know their epoch, and takes up checkpoints of any model."""
+"""The Trainer for augmented images: it hands out keys that know their epoch, and evaluates one model on all ranks."""
 
 from image_examples import AugmentedExamples, EpochSampler
-from torch import nn
 from torch.utils import data
 from transformers import TrainerCallback
 
 from hf_sam import SAMTrainer
+from hf_sam.engine import normalization_modules
+from hf_sam.parallel.exchange import broadcast_statistics
 
 
 class _EpochOfLoop(TrainerCallback):
@@ -42,17 +43,10 @@ class ImageTrainer(SAMTrainer):
         self.add_callback(_EpochOfLoop(sampler))
         return sampler
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_renamed_weights(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self._load_renamed_weights(self.state.best_model_checkpoint)
-
-    def _load_renamed_weights(self, checkpoint: str) -> None:
-        # Checkpoints of many vision models (ViT in 5.23) hold other names than the model does. The
-        # Trainer matches names as they are and goes on without the rest (huggingface/transformers issue 43701).
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            saved = type(self.model).from_pretrained(checkpoint, dtype=self.model.dtype)
-            self.model.load_state_dict(saved.state_dict())
+    def evaluation_loop(self, *args, **kwargs):
+        # DDP hands out the running statistics of rank 0 before every forward pass but not after the last one, and rank
+        # 0's are saved. Without this, the ranks of an AdamW run would evaluate different models.
+        statistics = normalization_modules(self.model)
+        if statistics and self.args.world_size > 1:
+            broadcast_statistics(statistics, source=0)
+        return super().evaluation_loop(*args, **kwargs)

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 import torch
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
+from hf_sam import SAMConfig, SAMTrainer
 from tests import harness
 
 
@@ -94,3 +95,43 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     assert isinstance(trainer, Trainer)
     with pytest.raises(ValueError, match="lookahead gradient"):
         trainer.sam_method.load_state_dict({"inner.weight": torch.zeros(1)}, dict(trainer.model.named_parameters()))
+
+
+def vit_trainer(folder, **arguments) -> SAMTrainer:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ViTForImageClassification(ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=3))
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(24, 3, 8, 8, generator=generator)
+    data = [{"pixel_values": image, "labels": i % 3} for i, image in enumerate(pixels)]
+    defaults = {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "num_train_epochs": 2, "save_steps": 4}
+    args = TrainingArguments(folder, save_strategy="steps", report_to=[], use_cpu=True, **defaults | arguments)
+    return SAMTrainer(model, args, train_dataset=data, eval_dataset=data, sam_config=SAMConfig(rho=0.1))
+
+
+def test_a_vit_resumes_whatever_names_its_checkpoint_gives_to_the_weights(tmp_path, caplog):
+    """The host resumes such a model without its encoder."""
+    whole = vit_trainer(tmp_path / "whole")
+    whole.train()
+    resumed = vit_trainer(tmp_path / "resumed")
+    with caplog.at_level(logging.WARNING):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert harness.same_bits(resumed.model.state_dict(), whole.model.state_dict())
+    assert "missing keys" not in caplog.text
+
+
+def test_the_best_vit_is_loaded_whatever_names_its_checkpoint_gives_to_the_weights(tmp_path):
+    # The loss rises from checkpoint to checkpoint, so that the first one is the best.
+    trainer = vit_trainer(
+        tmp_path,
+        learning_rate=3.0,
+        eval_strategy="steps",
+        eval_steps=4,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+    )
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert not best.endswith("checkpoint-12")
+    saved = ViTForImageClassification.from_pretrained(best)
+    assert harness.same_bits(trainer.model.state_dict(), saved.state_dict())
