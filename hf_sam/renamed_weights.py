@@ -1,4 +1,4 @@
-"""In: a model and a checkpoint of it whose file names the weights otherwise. Out: the model with the weights in place."""
+"""In: a model and a checkpoint whose file has other names for its weights. Out: the model with them in place."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 def load_renamed_weights(model: nn.Module, checkpoint: str) -> bool:
     """
-    Load a checkpoint that only `from_pretrained` can read. Since transformers 5, `save_pretrained` writes the weights of
-    many models (ViT in 5.23) under names from before they were refactored. The Trainer compares names as they are and
-    resumes without these weights, with a warning (huggingface/transformers issue 43701).
+    Load a checkpoint that only `from_pretrained` can read. `save_pretrained` of transformers 5 writes the weights of
+    many models (ViT in 5.23) under the names that they had before. The Trainer compares names as they are and resumes
+    without these weights, with a warning (huggingface/transformers issue 43701).
 
     Args:
         model (`nn.Module`): On any device. Its weights are replaced in place, or left alone.

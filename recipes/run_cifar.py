@@ -24,14 +24,19 @@ from image_plots import plot_confusion, plot_losses
 from image_trainer import ImageTrainer
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForImageClassification,
     BaseImageProcessor,
     PreTrainedModel,
     TrainingArguments,
 )
 
+# From its own module: before transformers 5.18, the name at the top is only there together with torchvision.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
 from hf_sam import SAMConfig
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -55,7 +60,10 @@ class CifarArguments:
     )
     horizontal_flip: bool = field(default=True, metadata={"help": "Mirror half of the training images."})
     bf16_where_supported: bool = field(
-        default=False, metadata={"help": "Set bf16 where the accelerator computes in it, unless fp16 is set."}
+        default=False,
+        metadata={
+            "help": "Set bf16 where the accelerator computes in it, unless fp16 is set. Off with false, not by --bf16."
+        },
     )
     ignore_mismatched_sizes: bool = field(
         default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
@@ -68,6 +76,8 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
     cifar_args, example_args, training_args, sam_config = parse_recipe(
         (CifarArguments, ExampleArguments, TrainingArguments, SAMConfig), args
     )
+    refuse_partial_predictions(training_args)
+    workflow.refuse_random_weights(training_args, cifar_args, "from_scratch", "ignore_mismatched_sizes")
     task = find_task(cifar_args.dataset_name)
     augmentation = Augmentation(cifar_args.crop_padding, cifar_args.horizontal_flip)
     if cifar_args.bf16_where_supported and not training_args.fp16 and computes_in_bf16(training_args.device):
@@ -80,6 +90,7 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
     model, processor = load_model(task, cifar_args, for_training=training_args.do_train)
     seed = workflow.data_seed(training_args)
     evaluation = {name: ImageExamples(split, processor) for name, split in evaluation.items()}
+    workflow.check_evaluation(training_args, evaluation)
 
     compute_metrics = ImageMetrics(len(task.labels))
     trainer = trainer_class(
@@ -91,9 +102,7 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
         compute_metrics=compute_metrics,
         sam_config=sam_config,
     )
-    # Classification heads accept num_items_in_batch and ignore it, so the Trainer would multiply loss and gradient by
-    # the number of micro-batches and of ranks. For every method alike, or clipping and losses could not be compared.
-    trainer.model_accepts_loss_kwargs = False
+    workflow.average_micro_batches(trainer)
 
     metrics = {}
     output_dir = Path(training_args.output_dir)
@@ -114,6 +123,16 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
             dataset=task.title,
         )
     return metrics
+
+
+def refuse_partial_predictions(training_args: TrainingArguments) -> None:
+    """
+    Raises:
+        `ValueError`: an option would keep predictions from the metrics, after all of the training.
+    """
+    for name, value in (("prediction_loss_only", True), ("eval_do_concat_batches", False)):
+        if training_args.do_eval and getattr(training_args, name) is value:
+            raise ValueError(f"{name}={value}: accuracy needs the predictions for all images at once; leave it out.")
 
 
 def computes_in_bf16(device: torch.device) -> bool:
@@ -142,6 +161,9 @@ def load_model(
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """The model with a head for the classes, and its image processor (pillow's, with or without torchvision)."""
     name = cifar_args.model_name_or_path
+    if not Path(name).is_dir() and (REPOSITORY / name / "config.json").is_file():
+        # The models of the recipes, from wherever the script is started.
+        name = str(REPOSITORY / name)
     config = AutoConfig.from_pretrained(name)
     task.configure_head(config, for_training)
     processor = AutoImageProcessor.from_pretrained(name, backend="pil")

@@ -62,6 +62,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
     glue_args, example_args, training_args, sam_config = parse_recipe(
         (GlueArguments, ExampleArguments, TrainingArguments, SAMConfig), args
     )
+    workflow.refuse_random_weights(training_args, glue_args, "ignore_mismatched_sizes")
     task = find_task(glue_args.task_name)
     checkpoint = workflow.prepare(training_args)
 
@@ -73,6 +74,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
         train, evaluation, test = (
             tokenize(splits, task, tokenizer, glue_args) for splits in (train, evaluation, test)
         )
+    workflow.check_evaluation(training_args, evaluation)
 
     metric = load_metric("glue", fallback=GlueMetric, config_name=task.name)
 
@@ -92,9 +94,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
         compute_metrics=compute_metrics,
         sam_config=sam_config,
     )
-    # Classification heads accept num_items_in_batch and ignore it, so the Trainer would multiply loss and gradient by
-    # the number of micro-batches and of ranks. For every method alike, or clipping and losses could not be compared.
-    trainer.model_accepts_loss_kwargs = False
+    workflow.average_micro_batches(trainer)
 
     metrics = {}
     if training_args.do_train:

@@ -16,8 +16,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 from hf_sam import SAMConfig
 from hf_sam.sharpness import worst_case_sharpness
 
+from . import workflow
 from .clock import UpdateClock
-from .workflow import leave_processes
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ class Comparison:
         trainer, sample = self.build(sam_config, training_args)
         clock = UpdateClock()
         trainer.add_callback(clock)
-        # Classification heads average the loss over the batch; or else the Trainer would scale it by the ranks.
-        trainer.model_accepts_loss_kwargs = False
+        workflow.average_micro_batches(trainer)
         trainer.train()
         metrics = trainer.evaluate()
         if trainer.is_world_process_zero():
@@ -115,7 +114,7 @@ class Comparison:
             result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
             result |= {"seconds_per_update": clock.seconds_per_update(), "updates": trainer.state.global_step}
             (args.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
-        leave_processes()
+        workflow.leave_processes()
 
     def table(self, results: dict[str, dict[str, float]]) -> str:
         """One line per method, as text."""

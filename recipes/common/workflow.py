@@ -94,6 +94,41 @@ def data_seed(training_args: TrainingArguments) -> int:
     return training_args.seed if training_args.data_seed is None else training_args.data_seed
 
 
+def refuse_random_weights(training_args: TrainingArguments, arguments: Any, *names: str) -> None:
+    """
+    Raises:
+        `ValueError`: one of the options `names` of `arguments` draws new weights, which no training follows.
+    """
+    for name in names:
+        if getattr(arguments, name) and not training_args.do_train:
+            raise ValueError(f"{name}=True without do_train gives results of random weights: leave one of them out.")
+
+
+def check_evaluation(training_args: TrainingArguments, splits: dict[str, Dataset]) -> None:
+    """
+    Raises:
+        `ValueError`: the evaluation would leave examples out and report the rest as the whole.
+    """
+    batch = training_args.eval_batch_size * training_args.world_size
+    for suffix, split in splits.items():
+        left_out = len(split) % batch
+        if training_args.do_eval and training_args.dataloader_drop_last and left_out:
+            raise ValueError(
+                f"dataloader_drop_last=True leaves {left_out} of {len(split)} examples out of the evaluation"
+                f"{f' ({suffix})' if suffix else ''}: choose a per_device_eval_batch_size that divides it, or "
+                "evaluate in a run of its own."
+            )
+
+
+def average_micro_batches(trainer: Trainer) -> None:
+    """
+    Have the Trainer average the losses of micro-batches and of ranks. Classification heads accept `num_items_in_batch`
+    and ignore it, so the Trainer would multiply loss and gradient by the number of both. For every method alike, or
+    clipping and losses could not be compared.
+    """
+    trainer.model_accepts_loss_kwargs = False
+
+
 def train(trainer: Trainer, checkpoint: str | None = None) -> None:
     """Train; save the model, `train_results.json`, `all_results.json` and `trainer_state.json`."""
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics

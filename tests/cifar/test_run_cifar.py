@@ -78,14 +78,15 @@ def test_every_recipe_says_what_its_name_says_and_runs(name, method, recipes, ru
     assert training_args.dataloader_num_workers > 0
 
 
-def test_the_recipe_from_scratch_stands_on_top_of_another(recipes):
+def test_the_recipe_from_scratch_stands_on_top_of_another(recipes, tmp_path, monkeypatch):
     folder = recipes / "cifar"
     cifar_args, _, training_args, sam_config = parse_recipe(
         (run_cifar.CifarArguments, run_cifar.ExampleArguments, TrainingArguments, SAMConfig),
         [str(folder / "cifar10" / "sam.yaml"), str(folder / "scratch.yaml"), "--use_cpu"],
     )
     assert (sam_config.method, training_args.learning_rate, cifar_args.from_scratch) == ("sam", 3e-4, True)
-    cifar_args.model_name_or_path = str(folder.parents[1] / cifar_args.model_name_or_path)
+    # Wherever the script is started.
+    monkeypatch.chdir(tmp_path)
     with torch.device("meta"):
         model, processor = run_cifar.load_model(run_cifar.find_task("cifar10"), cifar_args, for_training=True)
     assert 6e6 < model.num_parameters() < 6.5e6
@@ -219,6 +220,17 @@ def test_a_cpu_only_imitates_bf16():
         (["--data_dir", "nowhere"], "data_dir='nowhere': no such folder"),
         (["--label_noise", "1.5"], "label_noise=1.5: must be from 0 to 1"),
         (["--crop_paddding", "2"], "unknown option 'crop_paddding'; did you mean 'crop_padding'"),
+        (["--prediction_loss_only"], "prediction_loss_only=True: accuracy needs"),
+        (["--eval_do_concat_batches", "false"], "eval_do_concat_batches=False: accuracy needs"),
+        (["--do_train", "false"], "from_scratch=True without do_train"),
+        (
+            ["--do_train=false", "--from_scratch=false", "--ignore_mismatched_sizes"],
+            "ignore_mismatched_sizes=True without do_train",
+        ),
+        (
+            ["--dataloader_drop_last", "--per_device_eval_batch_size=10"],
+            "dataloader_drop_last=True leaves 5 of 25 examples out of the evaluation",
+        ),
     ],
 )
 def test_wrong_options_are_named(options, message, run):
