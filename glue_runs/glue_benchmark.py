@@ -51,6 +51,8 @@ GLUE = Benchmark(
     published_by="published: AdamW, bert-base-cased, whole task",
     published_difference_by="published: SAM minus Adam, RoBERTa-base, whole task",
     notes=(
+        "With `train_sampling_strategy group_by_length`, SAMPa draws other batches than the other methods of a seed; "
+        "else the order of the examples is the same, too.",
         "`all-MiniLM-L6-v2` has seen SNLI, MultiNLI and Quora pairs in its contrastive training, so its scores on "
         "MNLI, QQP and STS-B are not clean; CoLA, RTE, SST-2 and MRPC are.",
         "A Matthews correlation of exactly 0 comes from a model that gives every sentence the same class.",

@@ -50,19 +50,27 @@ def test_wrong_options_are_refused(arguments, message, monkeypatch, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_table_shows_every_method_that_was_asked_for(recipes, tmp_path):
-    command = [sys.executable, recipes / "demo.py", "--methods", "adamw", "sampa-0.1", "--epochs", "0.02"]
+# What a few updates leave: the share of the larger class and the loss of a guess among two; a guess among ten.
+DEMOS = {
+    "demo.py": ("sampa-0.1", "0.02", {"accuracy": (0.5, 0.8), "loss": (0.4, 1.0)}),
+    "demo_vit.py": ("sampa-0.2", "0.1", {"top-5": (0.3, 0.8), "loss": (2.0, 2.6)}),
+}
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_the_table_shows_every_method_that_was_asked_for(demo, recipes, tmp_path):
+    in_pairs, epochs, ranges = DEMOS[demo]
+    command = [sys.executable, recipes / demo, "--methods", "adamw", in_pairs, "--epochs", epochs]
     printed = subprocess.run(
         [*command, "--output_dir", tmp_path], check=True, capture_output=True, text=True, timeout=500
     ).stdout
     rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[-2:]}
-    assert list(rows) == ["adamw", "sampa-0.1"]
-    for name, processes in (("adamw", 1), ("sampa-0.1", 2)):
-        count, _, accuracy, eval_loss, sharpness, seconds, ratio = map(float, rows[name])
+    assert list(rows) == ["adamw", in_pairs]
+    for name, processes in (("adamw", 1), (in_pairs, 2)):
+        count, _, score, eval_loss, sharpness, seconds, ratio = map(float, rows[name])
         assert count == processes
-        # A few updates: still the share of the larger class, and the loss of a guess.
-        assert 0.5 < accuracy < 0.8
-        assert 0.4 < eval_loss < 1.0
+        for value, (low, high) in zip((score, eval_loss), ranges.values(), strict=True):
+            assert low < value < high
         assert 0 < sharpness < 1
         assert seconds > 1e-4
         assert ratio == pytest.approx(seconds / float(rows["adamw"][5]), abs=0.3)

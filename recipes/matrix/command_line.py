@@ -82,7 +82,7 @@ def rho_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
         records = [store.read(run.name) for run in of_task]
         choices[task] = choose_rho(tasks[task], records)
         print(f"{task}: rho {choices[task].rho:g}")
-    write_rho(options.rho_file, planner.model, choices, options)
+    write_rho(options.rho_file, planner.settings(), choices, options)
     return status
 
 

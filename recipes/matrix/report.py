@@ -58,14 +58,13 @@ def _introduction(benchmark: Benchmark) -> str:
         "links to the records that it is made of. Do not edit: run `report.py` again.",
         "",
         "- Scores are in per cent, mean ± standard error over seeds. All methods of a seed start from the same "
-        "weights and see the same training examples, so seeds are paired. They see them in the same order too, but "
-        "for SAMPa with `train_sampling_strategy group_by_length`, whose batches it draws otherwise.",
+        "weights and see the same training examples, so seeds are paired.",
         "- Differences are means over seeds of the difference to another method with the same seed, with the 95% "
         "interval of Student's t. An interval that contains 0 does not show an effect; and of twenty intervals "
         "without any effect behind them, one is expected not to contain 0. They are about other seeds, not about "
         "other evaluation examples.",
         "- `adamw-2x` trains for twice the epochs: as many gradients as SAM.",
-        "- Average: over the tasks, for each seed; then as above.",
+        *(["- Average: over the tasks, for each seed; then as above."] if len(benchmark.tasks) > 1 else []),
         *(f"- {note}" for note in benchmark.notes),
     ]
     return "\n".join(lines)

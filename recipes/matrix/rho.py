@@ -65,11 +65,16 @@ def require_no_other_choice(path: Path, tasks: Sequence[str]) -> None:
             )
 
 
-def write_rho(path: Path, model: str, choices: dict[str, RhoChoice], options: argparse.Namespace) -> None:
-    """Write the choice as YAML that `read_rho` reads, with all that was tried in comments."""
+def write_rho(
+    path: Path, settings: dict[str, Any], choices: dict[str, RhoChoice], options: argparse.Namespace
+) -> None:
+    """Write the choice as YAML that `read_rho` reads, with all that was tried, and the settings, in comments."""
+    model = settings["model"]
+    shown = {"epochs": settings["epochs"] or "the recipes' own", **settings["options"]}
     lines = [
         f"# Radius of the perturbation for {model}, for every method that perturbs, per task. Chosen with",
         f"# {options.method}, seed {options.seed}, on {options.holdout:g} of the training sample, left out of it.",
+        f"# With {', '.join(f'{name} {value}' for name, value in shown.items() if name != 'holdout')}.",
         "# Written by select_rho.py, read by run.py --rho_file.",
         f"model: {model}",
         "rho:",

@@ -32,12 +32,13 @@ def score_table(study: Study, link: Callable[[BenchmarkTask, str], str]) -> str:
             if cell is not None:
                 cells[-1] += _gaps(study, task, method)
         rows.append([_title(study, task), task.metric_title, *cells, *([task.published or "-"] if published else [])])
-    averages = []
-    for method in study.methods:
-        scores, gap = _averages(study, method)
-        cell = _mean(mean(list(scores.values())), "{:.2f}")
-        averages.append(gap if cell is None else cell + gap)
-    rows.append([f"average of {len(study.tasks)}", "", *averages, *(["-"] if published else [])])
+    if len(study.tasks) > 1:
+        averages = []
+        for method in study.methods:
+            scores, gap = _averages(study, method)
+            cell = _mean(mean(list(scores.values())), "{:.2f}")
+            averages.append(gap if cell is None else cell + gap)
+        rows.append([f"average of {len(study.tasks)}", "", *averages, *(["-"] if published else [])])
     return markdown(header, rows)
 
 
@@ -50,13 +51,14 @@ def difference_table(study: Study, baseline: str) -> str:
     for task in study.tasks:
         cells = _difference_cells(partial(study.scores, task), methods, baseline, len(study.seeds))
         rows.append([_title(study, task), *cells, *([task.published_difference or "-"] if published else [])])
-    reference, _ = _averages(study, baseline)
-    averages = []
-    for method in methods:
-        scores, gap = _averages(study, method)
-        difference = paired_difference(scores, reference)
-        averages.append(_difference(difference, len(study.seeds)) if scores else gap)
-    rows.append([f"average of {len(study.tasks)}", *averages, *(["-"] if published else [])])
+    if len(study.tasks) > 1:
+        reference, _ = _averages(study, baseline)
+        averages = []
+        for method in methods:
+            scores, gap = _averages(study, method)
+            difference = paired_difference(scores, reference)
+            averages.append(_difference(difference, len(study.seeds)) if scores else gap)
+        rows.append([f"average of {len(study.tasks)}", *averages, *(["-"] if published else [])])
     header = ["task", *methods, *([study.benchmark.published_difference_by] if published else [])]
     return markdown(header, rows)
 

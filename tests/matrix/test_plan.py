@@ -183,7 +183,9 @@ def test_rho_is_chosen_by_metric_then_loss_then_size():
 def test_the_choice_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "recipes" / "chosen.yaml"
     choice = choose_rho(TASKS[0], [candidate(0.02, 0.25, 0.5), candidate(0.1, 0.5, 0.3)])
-    write_rho(path, "tiny", {"cola": choice}, argparse.Namespace(method="sam", seed=1, holdout=0.1))
+    settings = {"model": "tiny", "epochs": 2.0, "options": {"holdout": "0.1", "label_noise": "0.4"}}
+    write_rho(path, settings, {"cola": choice}, argparse.Namespace(method="sam", seed=1, holdout=0.1))
+    assert "# With epochs 2.0, label_noise 0.4.\n" in path.read_text()
     assert read_rho(path, "tiny", ["cola"]) == {"cola": 0.1}
     assert "#   0.02: 0.2500 (0.5000)\n" in path.read_text()
     require_no_other_choice(path, ["rte", "cola"])

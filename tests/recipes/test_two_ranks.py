@@ -1,27 +1,13 @@
 """torchrun with two ranks trains one model, on the batches that one process with the whole batch would see."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import run_glue
 import torch
 from safetensors.torch import load_file
 
-
-ROOT = Path(__file__).parents[2]
-
-
-def torchrun(*args):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    command = [*launcher, str(ROOT / "recipes" / "run_glue.py"), *args]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+from tests.distributed.launch import start
 
 
 def outcome(folder):
@@ -41,7 +27,9 @@ def test_two_ranks_equal_one_process_with_the_same_total_batch(
     common += ["--adam_epsilon", "1e-4"]
     run_glue.main([*common, "--output_dir", str(tmp_path / "one"), "--per_device_train_batch_size", "8"])
     batch = ["--per_device_train_batch_size", str(per_rank)]
-    log = torchrun(*common, "--output_dir", str(tmp_path / "two"), *batch)
+    two = [str(recipes / "run_glue.py"), *common, "--output_dir", str(tmp_path / "two"), *batch]
+    done = start(2, two, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
 
     weights, state, results = outcome(tmp_path / "one")
     for name, weight in outcome(tmp_path / "two")[0].items():
@@ -54,4 +42,4 @@ def test_two_ranks_equal_one_process_with_the_same_total_batch(
     assert results_of_two["eval_accuracy"] == results["eval_accuracy"]
     # The Trainer does count it within the mean loss of its batch, so the loss is not quite the same.
     assert results_of_two["eval_loss"] == pytest.approx(results["eval_loss"], abs=5e-3)
-    assert log.count("cannot be reached and is not in the cache") == 1
+    assert done.stdout.count("cannot be reached and is not in the cache") == 1
