@@ -1,6 +1,7 @@
 """The choice of rho."""
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,11 @@ def write_rho(
     lines = [
         f"# Radius of the perturbation for {model}, for every method that perturbs, per task. Chosen with",
         f"# {options.method}, seed {options.seed}, on {options.holdout:g} of the training sample, left out of it.",
-        f"# With {', '.join(f'{name} {value}' for name, value in shown.items() if name != 'holdout')}.",
+        *textwrap.wrap(
+            f"# With {', '.join(f'{name} {value}' for name, value in shown.items() if name != 'holdout')}.",
+            width=119,
+            subsequent_indent="# ",
+        ),
         "# Written by select_rho.py, read by run.py --rho_file.",
         f"model: {model}",
         "rho:",

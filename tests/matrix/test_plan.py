@@ -197,16 +197,23 @@ def test_the_choice_is_read_as_it_was_written(tmp_path):
         read_rho(path, "large", ["cola"])
 
 
-def test_the_committed_choice_is_that_of_the_committed_records():
-    model = "all-MiniLM-L6-v2"
-    records = RecordStore(REPOSITORY / "glue_runs" / "rho_choice" / model).read_all()
+# Benchmark, model, file of the choice, radii tried, part held out, tasks in the order of the benchmark.
+CHOICES = [
+    (GLUE, "all-MiniLM-L6-v2", "glue/minilm.yaml", list(RHO_GRID), "0.1", ["cola", "mrpc", "stsb", "rte"]),
+    (CIFAR, "small_vit_patch8", "cifar/small_vit_patch8.yaml", [0.02, 0.05, 0.1], "0.9", ["cifar10"]),
+]
+
+
+@pytest.mark.parametrize(("benchmark", "model", "file", "radii", "holdout", "tasks"), CHOICES)
+def test_the_committed_choice_is_that_of_the_committed_records(benchmark, model, file, radii, holdout, tasks):
+    records = RecordStore(REPOSITORY / benchmark.folder / "rho_choice" / model).read_all()
     chosen = {}
-    for task in TASKS:
+    for task in benchmark.tasks:
         tried = [record for record in records if record["task"] == task.name]
         if tried:
-            assert sorted(record["rho"] for record in tried) == list(RHO_GRID)
-            # A part of the training sample, not the validation split.
-            assert {record["meta_info"]["settings"]["options"]["holdout"] for record in tried} == {"0.1"}
+            assert sorted(record["rho"] for record in tried) == radii
+            # A part of the training sample, not what is reported on.
+            assert {record["meta_info"]["settings"]["options"]["holdout"] for record in tried} == {holdout}
             chosen[task.name] = choose_rho(task, tried).rho
-    assert list(chosen) == ["cola", "mrpc", "stsb", "rte"]
-    assert read_rho(REPOSITORY / "recipes" / "glue" / "minilm.yaml", model, list(chosen)) == chosen
+    assert list(chosen) == tasks
+    assert read_rho(REPOSITORY / "recipes" / file, model, tasks) == chosen
