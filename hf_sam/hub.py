@@ -11,7 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from .model_card import TrainingRecord, card_history, card_tags, complete_card
+from .card_results import card_history
+from .model_card import TrainingRecord, card_tags, complete_card
 from .push_log import PushLog
 
 

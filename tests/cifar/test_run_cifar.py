@@ -7,6 +7,7 @@ import pytest
 import run_cifar
 import torch
 from common.options import parse_recipe
+from huggingface_hub import ModelCard
 from image_trainer import ImageTrainer
 from PIL import Image
 from safetensors.torch import load_file
@@ -107,6 +108,12 @@ def test_the_files_of_a_run(run):
     for picture in ("confusion_matrix.png", "loss_curves.png"):
         # More than a white page.
         assert len(np.unique(np.asarray(Image.open(folder / picture)))) > 20
+
+    card = ModelCard.load(folder / "README.md")
+    assert [(r.dataset_name, r.metric_type, r.metric_name, r.metric_value) for r in card.data.eval_results] == [
+        ("CIFAR-10", "accuracy", "Accuracy", metrics["eval_accuracy"]),
+        ("CIFAR-10", "accuracy", "Top-5 Accuracy", metrics["eval_top5_accuracy"]),
+    ]
 
     # The saved model, alone, says the same.
     saved = ["--do_train", "false", "--from_scratch", "false", "--model_name_or_path", str(folder)]

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
-from hf_sam.model_card import MAX_LOG_ROWS, card_history, hub_eval_results, non_default_arguments
+from hf_sam.model_card import MAX_LOG_ROWS, non_default_arguments
 
 from .card_rules import card_problems
 
@@ -225,43 +225,6 @@ def test_stock_method_leaves_the_card_of_the_host(glue, tmp_path):
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.tags == ["generated_from_trainer"]
     assert "Sharpness" not in card.text
-
-
-LOG = [
-    {"loss": 1.0, "step": 1},
-    {"eval_loss": 0.9, "eval_accuracy": 0.7, "step": 1},
-    {"eval_loss": 0.8, "eval_accuracy": 0.6, "step": 2},
-]
-
-
-def test_card_shows_the_evaluation_of_the_weights_it_comes_with():
-    end = {"train_runtime": 1.0, "step": 2}
-    assert card_history([*LOG, end])[-1]["eval_accuracy"] == 0.6
-    assert card_history([*LOG, end], best_step=1)[-1]["eval_accuracy"] == 0.7
-    # In the middle of training the best weights are not loaded yet.
-    assert card_history(LOG, best_step=1)[-1]["eval_accuracy"] == 0.6
-    # An evaluation after training is that of the weights in hand, whatever was best.
-    after = [{"eval_accuracy": 0.5, "step": 2}, {"eval_mm_accuracy": 0.4, "step": 2}]
-    last = card_history([*LOG, end, *after], best_step=1)[-1]
-    assert (last["eval_accuracy"], last["eval_mm_accuracy"]) == (0.5, 0.4)
-    assert card_history([]) == [{"train_runtime": None}]
-
-
-def test_metrics_are_named_as_the_hub_names_them():
-    template = EvalResult(
-        task_type="text-classification",
-        dataset_type="nyu-mll/glue",
-        dataset_name="GLUE",
-        metric_type="f1",
-        metric_value=0.0,
-    )
-    log = [{"eval_pearson": 0.8, "eval_spearmanr": 0.7, "eval_combined_score": 0.75, "eval_mm_accuracy": 0.4}]
-    results = hub_eval_results(template, log)
-    assert [(r.dataset_name, r.dataset_split, r.metric_type, r.metric_value) for r in results] == [
-        ("GLUE", None, "pearsonr", 0.8),
-        ("GLUE", None, "spearmanr", 0.7),
-        ("GLUE (mm)", "mm", "accuracy", 0.4),
-    ]
 
 
 def test_only_changed_hyperparameters_are_listed(tmp_path):
