@@ -63,6 +63,15 @@ def card_tags(config: SAMConfig) -> list[str]:
     return ["hf_sam", config.method]
 
 
+def describe_data(content: str, description: str) -> str:
+    """A card's `content` with `description` where the host's card asks for more information on the data."""
+    heading = "## Training and evaluation data\n\n"
+    missing = f"{heading}More information needed\n"
+    if missing in content:
+        return content.replace(missing, f"{heading}{description}\n", 1)
+    return f"{content.rstrip()}\n\n{heading}{description}\n"
+
+
 def complete_card(card: ModelCard, record: TrainingRecord) -> None:
     """Add to the host's card, in place: how to use the model, how it was trained, results, versions, citations."""
     text = card.text

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
-from hf_sam.model_card import MAX_LOG_ROWS, non_default_arguments
+from hf_sam.model_card import MAX_LOG_ROWS, describe_data, non_default_arguments
 
 from .card_rules import card_problems
 
@@ -174,6 +174,7 @@ def test_a_pair_counts_its_shard_once(published):
         ["Gradient computations per update", "2, side by side on the two ranks of a pair"],
     ]
     assert re.findall(r"total_train_batch_size: (\d+)", card.text) == ["4"]
+    assert "## Training and evaluation data\n\nRandom words.\n" in card.text
     card = ModelCard.load(published.folder / "sam" / "README.md")
     assert re.findall(r"total_train_batch_size: (\d+)", card.text) == ["8"]
     assert card.data.tags == ["of-the-user", "hf_sam", "sam", "generated_from_trainer"]
@@ -225,6 +226,23 @@ def test_stock_method_leaves_the_card_of_the_host(glue, tmp_path):
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.tags == ["generated_from_trainer"]
     assert "Sharpness" not in card.text
+
+
+@pytest.mark.parametrize("method", ["none", "sam"])
+def test_what_was_done_to_the_data_stands_in_the_section_of_the_host(method, glue, tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+    trainer = SAMTrainer(glue.model, args, sam_config=SAMConfig(method=method))
+    trainer.create_model_card()
+    without = (tmp_path / "README.md").read_text()
+    trainer.create_model_card(data_description="- noise: 0.4")
+    heading, unsaid = "\n## Training and evaluation data\n\n", "More information needed\n"
+    assert without.count(f"{heading}{unsaid}") == 1
+    expected = without.replace(f"{heading}{unsaid}", f"{heading}- noise: 0.4\n")
+    assert (tmp_path / "README.md").read_text() == expected
+
+
+def test_a_card_without_the_section_gets_it():
+    assert describe_data("# model\n", "- noise") == "# model\n\n## Training and evaluation data\n\n- noise\n"
 
 
 def test_only_changed_hyperparameters_are_listed(tmp_path):
