@@ -71,6 +71,25 @@ def test_mrpc_from_training_to_submission(run, tmp_path):
     assert "nyu-mll/glue" in (tmp_path / "README.md").read_text()
 
 
+def test_the_card_tells_what_was_done_to_the_examples(run, tmp_path):
+    options = ["--label_noise", "0.5", "--max_train_samples", "20", "--holdout", "0.25", "--max_steps", "1"]
+    evaluation = run("mrpc/sam.yaml", tmp_path, *options)
+    assert evaluation["eval_samples"] == 5
+    card = ModelCard.load(tmp_path / "README.md")
+    section = card.text.split("## Training and evaluation data\n\n")[1].split("\n## ")[0]
+    for line in (
+        "`max_train_samples`: 20.",
+        "`holdout`: 0.25.",
+        "`label_noise`: 0.5.",
+        "All of this was drawn with seed",
+    ):
+        assert f"- {line}" in section
+    assert [(r.dataset_split, r.metric_name, r.metric_value) for r in card.data.eval_results] == [
+        ("train_held_out", "Accuracy", evaluation["eval_accuracy"]),
+        ("train_held_out", "F1", evaluation["eval_f1"]),
+    ]
+
+
 def softmax(logits):
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
