@@ -78,4 +78,7 @@ HUB_METRICS = {
     "pearson": "pearsonr",
     "spearman": "spearmanr",
     "rouge1": "rouge",
+    "top5_accuracy": "accuracy",
 }
+# Written otherwise than the name in the evaluation code.
+METRIC_TITLES = {"top5_accuracy": "Top-5 Accuracy"}

@@ -11,7 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from .model_card import TrainingRecord, card_history, card_tags, complete_card
+from .card_results import card_history
+from .model_card import TrainingRecord, card_tags, complete_card, describe_data
 from .push_log import PushLog
 
 
@@ -72,16 +73,31 @@ class HubMixin:
         language: str | None = None,
         license: str | None = None,
         tags: str | list[str] | None = None,
+        *,
+        data_description: str | None = None,
         **kwargs: Any,
     ) -> None:
         """
         The host's model card with a section on sharpness-aware training, the Hub's names of metrics, and the tags
-        `hf_sam` and the method's name beside `tags`. Arguments as in `Trainer.create_model_card`.
+        `hf_sam` and the method's name beside `tags`. Other arguments as in `Trainer.create_model_card`.
+
+        Args:
+            data_description (`str`, *optional*): Markdown for the section "Training and evaluation data", which the
+                host leaves open: what was done to the data. Written for method `"none"` too.
         """
         if self.sam_method.is_stock or not self.is_world_process_zero():
             super().create_model_card(language=language, license=license, tags=tags, **kwargs)
-            self._is_saved = True
-            return
+        else:
+            self._create_sam_card(language, license, tags, **kwargs)
+        if data_description and self.is_world_process_zero():
+            path = Path(self.args.output_dir, "README.md")
+            content = describe_data(path.read_text(encoding="utf-8"), data_description)
+            path.write_text(content, encoding="utf-8")
+        self._is_saved = True
+
+    def _create_sam_card(
+        self, language: str | None, license: str | None, tags: str | list[str] | None, **kwargs: Any
+    ) -> None:
         tags = [tags] if isinstance(tags, str) else list(tags or [])
         tags += [tag for tag in card_tags(self.sam_config) if tag not in tags]
         best_step = self.state.best_global_step if self.args.load_best_model_at_end else None
@@ -98,7 +114,6 @@ class HubMixin:
         card.data.tags = list(dict.fromkeys([*tags, *(card.data.tags or [])]))
         complete_card(card, record)
         card.save(path)
-        self._is_saved = True
 
     def _training_record(self, model_name: str | None) -> TrainingRecord:
         split = getattr(self.eval_dataset, "split", None)
@@ -124,7 +139,8 @@ class HubMixin:
         **kwargs: Any,
     ) -> CommitInfo | Future | None:
         """
-        Saves the model, writes its card and pushes `output_dir`. Arguments as in `Trainer.push_to_hub`.
+        Saves the model, writes its card and pushes `output_dir`. Arguments as in `Trainer.push_to_hub`; those of the
+        card as in `create_model_card`.
 
         Returns:
             What `Trainer.push_to_hub` returns on rank 0; `None` on other ranks, and on rank 0 if the push failed.

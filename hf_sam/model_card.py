@@ -7,10 +7,11 @@ from enum import Enum
 from typing import Any
 
 import accelerate
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from .card_texts import HUB_METRICS, METHOD_TEXTS, MSAM_BIBTEX, OPTION_LABELS, SAM_BIBTEX, VALUE_TEXTS, MethodText
+from .card_results import hub_eval_results
+from .card_texts import METHOD_TEXTS, MSAM_BIBTEX, OPTION_LABELS, SAM_BIBTEX, VALUE_TEXTS, MethodText
 from .config import SAM_CONFIG_NAME, SAMConfig
 
 
@@ -62,36 +63,13 @@ def card_tags(config: SAMConfig) -> list[str]:
     return ["hf_sam", config.method]
 
 
-def card_history(log_history: list[dict[str, Any]], best_step: int | None = None) -> list[dict[str, Any]]:
-    """
-    The log as the host's card should read it: also in the middle of training, and with the evaluation of the weights
-    that are saved at its end.
-
-    Args:
-        log_history (`list[dict]`): of the Trainer's state.
-        best_step (`int`, *optional*): the step whose weights were loaded at the end of training.
-    """
-    history = list(log_history)
-    end = next((i for i, entry in enumerate(history) if "train_runtime" in entry), None)
-    if end is None:
-        end, best_step = len(history), None
-        history.append({"train_runtime": None})
-    evaluations = [entry for entry in history[end:] if _is_evaluation(entry)]
-    if not evaluations:
-        evaluations = [entry for entry in history[:end] if _is_evaluation(entry)]
-        if best_step is not None:
-            evaluations = [entry for entry in evaluations if entry["step"] == best_step] or evaluations
-    if evaluations:
-        last_step = evaluations[-1]["step"]
-        together = {}
-        for entry in evaluations:
-            together |= entry if entry["step"] == last_step else {}
-        history.append(together)
-    return history
-
-
-def _is_evaluation(entry: dict[str, Any]) -> bool:
-    return any(key.startswith("eval_") for key in entry)
+def describe_data(content: str, description: str) -> str:
+    """A card's `content` with `description` where the host's card asks for more information on the data."""
+    heading = "## Training and evaluation data\n\n"
+    missing = f"{heading}More information needed\n"
+    if missing in content:
+        return content.replace(missing, f"{heading}{description}\n", 1)
+    return f"{content.rstrip()}\n\n{heading}{description}\n"
 
 
 def complete_card(card: ModelCard, record: TrainingRecord) -> None:
@@ -116,40 +94,6 @@ def complete_card(card: ModelCard, record: TrainingRecord) -> None:
         template = card.data.eval_results[0]
         template = replace(template, dataset_split=template.dataset_split or record.eval_split)
         card.data.eval_results = hub_eval_results(template, record.log_history)
-
-
-def hub_eval_results(template: EvalResult, log_history: list[dict[str, Any]]) -> list[EvalResult]:
-    """
-    The last evaluation in `log_history` in the Hub's vocabulary; a metric that the Hub does not know is left out.
-
-    Args:
-        template (`EvalResult`): the task and the dataset.
-        log_history (`list[dict]`): as [`card_history`] returns it. A key `eval_<name>_<metric>` is the metric of
-            another evaluation set.
-    """
-    if isinstance(template.dataset_args, str) and template.dataset_config is None:
-        template = replace(template, dataset_config=template.dataset_args)
-    results = []
-    for key, value in log_history[-1].items():
-        known = [name for name in HUB_METRICS if re.fullmatch(rf"eval_(.+_)?{name}", key)]
-        if not known or not isinstance(value, (int, float)):
-            continue
-        name = max(known, key=len)
-        dataset = key.removeprefix("eval_").removesuffix(name).rstrip("_")
-        dataset_name = f"{template.dataset_name} ({dataset})" if dataset else template.dataset_name
-        metric_name = name.replace("_", " ").capitalize()
-        results.append(
-            replace(
-                template,
-                dataset_name=dataset_name,
-                # Results of one task and dataset are told apart from those of another by what is unique to them.
-                dataset_split=dataset or template.dataset_split,
-                metric_type=HUB_METRICS[name],
-                metric_name=metric_name,
-                metric_value=value,
-            )
-        )
-    return results
 
 
 def _usage(record: TrainingRecord) -> str:

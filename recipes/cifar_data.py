@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from cifar_tasks import CifarTask
 from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, Value
 from PIL import Image as Pillow
 
 
@@ -48,7 +48,7 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
         elif files[0].suffix == ".parquet":
             dataset = load_parquet(files, split)
         else:
-            dataset = _from_pickles(files)
+            dataset = _from_pickles(files, split)
         loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])
     return loaded
 
@@ -82,7 +82,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return ARRAY_BUILDERS[module, name]
 
 
-def _from_pickles(files: list[Path]) -> Dataset:
+def _from_pickles(files: list[Path], split: str) -> Dataset:
     images, labels = [], []
     for path in files:
         pixels, classes = _read_batch(path)
@@ -90,7 +90,8 @@ def _from_pickles(files: list[Path]) -> Dataset:
         images += list(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
         labels += classes
     features = Features({"img": Image(), "label": Value("int64")})
-    return Dataset.from_dict({"img": [Pillow.fromarray(image) for image in images], "label": labels}, features)
+    columns = {"img": [Pillow.fromarray(image) for image in images], "label": labels}
+    return Dataset.from_dict(columns, features, split=NamedSplit(split))
 
 
 def _read_batch(path: Path) -> tuple[np.ndarray, list[int]]:

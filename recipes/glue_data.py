@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, NamedSplit, Value
 from glue_tasks import TASKS, GlueTask
 from transformers.utils import logging
 
@@ -123,7 +123,7 @@ def _from_tsv(task: GlueTask, split: str, path: Path) -> Dataset:
         )
     features = {name: Value("string") for name in task.sentences}
     features |= {"label": Value("float32" if task.is_regression else "int64"), "idx": Value("int32")}
-    return Dataset.from_dict(examples, Features(features))
+    return Dataset.from_dict(examples, Features(features), split=NamedSplit(split))
 
 
 def _mrpc_filter(split: str, path: Path):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, NamedSplit
 from PIL import Image, ImageOps
 from torch.utils import data
 from transformers import BaseImageProcessor
@@ -56,6 +56,11 @@ class ImageExamples(data.Dataset):
     def __init__(self, images: Dataset, processor: BaseImageProcessor):
         self.images = images
         self.processor = processor
+
+    @property
+    def split(self) -> NamedSplit | None:
+        """Of the images; the model card says on which split a model was evaluated."""
+        return self.images.split
 
     def __len__(self) -> int:
         return len(self.images)

@@ -121,6 +121,7 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
             tags=[task.name],
             dataset_tags=task.hub_dataset,
             dataset=task.title,
+            data_description=example_args.describe(seed),
         )
     return metrics
 

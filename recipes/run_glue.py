@@ -115,6 +115,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
             dataset_tags=HUB_DATASET,
             dataset_args=task.name,
             dataset=f"GLUE {task.folder}",
+            data_description=example_args.describe(workflow.data_seed(training_args)),
         )
     return metrics
 

@@ -1,10 +1,21 @@
 """Which training examples a run sees: a seeded sample, a held-out part, wrong labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, NamedSplit, concatenate_datasets
+
+
+# What the model card says about an option whose value is not the default.
+CARD_LINES = {
+    "max_train_samples": "`max_train_samples`: {}. The training sample: at most so many examples of the training "
+    "split, drawn at random.",
+    "holdout": "`holdout`: {}. This part of the training sample was not trained on. The results are those on it, not "
+    "on a validation or test split.",
+    "label_noise": "`label_noise`: {}. This part of the training labels was replaced by wrong ones.",
+    "max_eval_samples": "`max_eval_samples`: {}. The results are those on at most so many examples, drawn at random.",
+}
 
 
 @dataclass
@@ -51,6 +62,17 @@ class ExampleArguments:
             train = train.remove_columns("label").add_column("label", labels, feature=feature)
         return train, evaluation
 
+    def describe(self, seed: int) -> str:
+        """
+        What the model card should say about the examples: a Markdown list of the options that are not the default,
+        and the `seed` that `choose` had. Empty if all are.
+        """
+        default, values = asdict(ExampleArguments()), asdict(self)
+        lines = [
+            f"- {line.format(values[name])}" for name, line in CARD_LINES.items() if values[name] != default[name]
+        ]
+        return "\n".join([*lines, f"- All of this was drawn with seed {seed}."]) if lines else ""
+
 
 def take_sample(dataset: Dataset, size: int | None, seed: int) -> Dataset:
     """
@@ -73,6 +95,10 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     Split a dataset into the examples to train on and a seeded random `fraction` of them, at least one, to choose
     hyperparameters with, so that the validation split stays unseen until the end.
 
+    Returns:
+        `tuple[Dataset, Dataset]`: both parts, in the order of the dataset. The `split` of the second is
+        `train_held_out`: results on it are neither those of the validation split nor those on what was trained on.
+
     Raises:
         `ValueError`: `fraction` is not between 0 and 1, or leaves nothing to train on.
     """
@@ -80,7 +106,9 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     if not 0 < fraction < 1 or held_out >= len(dataset):
         raise ValueError(f"holdout={fraction} of {len(dataset)} training examples: must leave both parts non-empty.")
     order = np.random.default_rng(seed).permutation(len(dataset))
-    return dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
+    rest, part = dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))
+    # Datasets have no other public way to name a split.
+    return rest, concatenate_datasets([part], split=NamedSplit("train_held_out"))
 
 
 def corrupt_labels(labels: Sequence[float], fraction: float, seed: int, num_classes: int | None = None) -> np.ndarray:

@@ -11,6 +11,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import enable_full_determinism, get_last_checkpoint
 
+from hf_sam import SAMTrainer
+
 
 logger = transformers.utils.logging.get_logger(__name__)
 
@@ -169,8 +171,8 @@ def _with_suffix(key: str, prefix: str, suffix: str) -> str:
     return f"eval{key.removeprefix(prefix)}{suffix}" if key.startswith(f"{prefix}_") else f"{key}{suffix}"
 
 
-def share(trainer: Trainer, **card: Any) -> None:
-    """Write the model card (keyword arguments of `Trainer.create_model_card`), and push when `push_to_hub` is set."""
+def share(trainer: SAMTrainer, **card: Any) -> None:
+    """Write the model card (keyword arguments of `create_model_card`), and push when `push_to_hub` is set."""
     if trainer.args.push_to_hub:
         trainer.push_to_hub(**card)
     else:

@@ -27,6 +27,7 @@ def test_every_source_gives_the_same_images(name, source, parquet_folder, pickle
     for split in ("train", "test"):
         images, labels = made_cifar.make_images(name, split)
         assert loaded[split].column_names == ["image", "label"]
+        assert str(loaded[split].split) == split
         assert np.array_equal(pixels(loaded[split]), images)
         assert loaded[split]["label"][:] == labels.tolist()
         assert loaded[split].features["label"] == ClassLabel(names=list(TASKS[name].labels))

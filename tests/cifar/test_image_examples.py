@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, NamedSplit
 from image_examples import Augmentation, AugmentedExamples, EpochSampler
 from PIL import Image
 
@@ -49,6 +50,13 @@ def test_an_option_does_not_change_what_the_other_one_draws():
         assert not parts[crop.tobytes()][2]
         assert parts[flip.tobytes()][:2] == parts[none.tobytes()][:2] == (3, 3)
         assert np.array_equal(none, image)
+
+
+def test_examples_are_of_the_split_that_their_images_are_of():
+    for split in ("train", "test"):
+        images = Dataset.from_dict({"label": [0]}, split=NamedSplit(split))
+        examples = AugmentedExamples(images, made_cifar.make_processor("vit"), Augmentation(), seed=0)
+        assert (str(examples.split), str(examples.unaugmented().split)) == (split, split)
 
 
 def test_an_example_is_the_processor_s_view_of_the_augmented_image():

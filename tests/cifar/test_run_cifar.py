@@ -7,6 +7,7 @@ import pytest
 import run_cifar
 import torch
 from common.options import parse_recipe
+from huggingface_hub import ModelCard
 from image_trainer import ImageTrainer
 from PIL import Image
 from safetensors.torch import load_file
@@ -110,11 +111,37 @@ def test_the_files_of_a_run(run):
         # More than a white page.
         assert len(np.unique(np.asarray(Image.open(folder / picture)))) > 20
 
+    card = ModelCard.load(folder / "README.md")
+    results = card.data.eval_results
+    assert [(r.dataset_name, r.dataset_split, r.metric_type, r.metric_name, r.metric_value) for r in results] == [
+        ("CIFAR-10", "test", "accuracy", "Accuracy", metrics["eval_accuracy"]),
+        ("CIFAR-10", "test", "accuracy", "Top-5 Accuracy", metrics["eval_top5_accuracy"]),
+    ]
+    assert "## Training and evaluation data\n\nMore information needed" in card.text
+
     # The saved model, alone, says the same.
     saved = ["--do_train", "false", "--from_scratch", "false", "--model_name_or_path", str(folder)]
     again, _ = run("cifar10/sam.yaml", *saved, folder="again")
     assert again["eval_accuracy"] == metrics["eval_accuracy"]
     assert again["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["adamw", "sam"])
+def test_the_card_tells_what_was_done_to_the_examples(method, run):
+    options = ["--label_noise", "0.4", "--max_train_samples", "40", "--holdout", "0.25", "--data_seed", "7"]
+    metrics, folder = run(f"cifar10/{method}.yaml", *options, "--max_steps", "1", "--save_strategy", "no")
+    assert metrics["eval_samples"] == 10
+    card = ModelCard.load(folder / "README.md")
+    section = card.text.split("## Training and evaluation data\n\n")[1].split("\n## ")[0]
+    for line in (
+        "`max_train_samples`: 40.",
+        "`holdout`: 0.25.",
+        "`label_noise`: 0.4.",
+        "All of this was drawn with seed 7.",
+    ):
+        assert f"- {line}" in section
+    # The host's own card of an AdamW run names no split of images.
+    assert {r.dataset_split for r in card.data.eval_results} == {"train_held_out" if method == "sam" else None}
 
 
 def test_it_learns_and_label_noise_hurts(run):

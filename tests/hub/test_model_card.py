@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
-from hf_sam.model_card import MAX_LOG_ROWS, card_history, hub_eval_results, non_default_arguments
+from hf_sam.model_card import MAX_LOG_ROWS, describe_data, non_default_arguments
 
 from .card_rules import card_problems
 
@@ -174,6 +174,7 @@ def test_a_pair_counts_its_shard_once(published):
         ["Gradient computations per update", "2, side by side on the two ranks of a pair"],
     ]
     assert re.findall(r"total_train_batch_size: (\d+)", card.text) == ["4"]
+    assert "## Training and evaluation data\n\nRandom words.\n" in card.text
     card = ModelCard.load(published.folder / "sam" / "README.md")
     assert re.findall(r"total_train_batch_size: (\d+)", card.text) == ["8"]
     assert card.data.tags == ["of-the-user", "hf_sam", "sam", "generated_from_trainer"]
@@ -227,41 +228,21 @@ def test_stock_method_leaves_the_card_of_the_host(glue, tmp_path):
     assert "Sharpness" not in card.text
 
 
-LOG = [
-    {"loss": 1.0, "step": 1},
-    {"eval_loss": 0.9, "eval_accuracy": 0.7, "step": 1},
-    {"eval_loss": 0.8, "eval_accuracy": 0.6, "step": 2},
-]
+@pytest.mark.parametrize("method", ["none", "sam"])
+def test_what_was_done_to_the_data_stands_in_the_section_of_the_host(method, glue, tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+    trainer = SAMTrainer(glue.model, args, sam_config=SAMConfig(method=method))
+    trainer.create_model_card()
+    without = (tmp_path / "README.md").read_text()
+    trainer.create_model_card(data_description="- noise: 0.4")
+    heading, unsaid = "\n## Training and evaluation data\n\n", "More information needed\n"
+    assert without.count(f"{heading}{unsaid}") == 1
+    expected = without.replace(f"{heading}{unsaid}", f"{heading}- noise: 0.4\n")
+    assert (tmp_path / "README.md").read_text() == expected
 
 
-def test_card_shows_the_evaluation_of_the_weights_it_comes_with():
-    end = {"train_runtime": 1.0, "step": 2}
-    assert card_history([*LOG, end])[-1]["eval_accuracy"] == 0.6
-    assert card_history([*LOG, end], best_step=1)[-1]["eval_accuracy"] == 0.7
-    # In the middle of training the best weights are not loaded yet.
-    assert card_history(LOG, best_step=1)[-1]["eval_accuracy"] == 0.6
-    # An evaluation after training is that of the weights in hand, whatever was best.
-    after = [{"eval_accuracy": 0.5, "step": 2}, {"eval_mm_accuracy": 0.4, "step": 2}]
-    last = card_history([*LOG, end, *after], best_step=1)[-1]
-    assert (last["eval_accuracy"], last["eval_mm_accuracy"]) == (0.5, 0.4)
-    assert card_history([]) == [{"train_runtime": None}]
-
-
-def test_metrics_are_named_as_the_hub_names_them():
-    template = EvalResult(
-        task_type="text-classification",
-        dataset_type="nyu-mll/glue",
-        dataset_name="GLUE",
-        metric_type="f1",
-        metric_value=0.0,
-    )
-    log = [{"eval_pearson": 0.8, "eval_spearmanr": 0.7, "eval_combined_score": 0.75, "eval_mm_accuracy": 0.4}]
-    results = hub_eval_results(template, log)
-    assert [(r.dataset_name, r.dataset_split, r.metric_type, r.metric_value) for r in results] == [
-        ("GLUE", None, "pearsonr", 0.8),
-        ("GLUE", None, "spearmanr", 0.7),
-        ("GLUE (mm)", "mm", "accuracy", 0.4),
-    ]
+def test_a_card_without_the_section_gets_it():
+    assert describe_data("# model\n", "- noise") == "# model\n\n## Training and evaluation data\n\n- noise\n"
 
 
 def test_only_changed_hyperparameters_are_listed(tmp_path):

@@ -84,7 +84,8 @@ def run(entry: dict, output_dir: Path) -> dict:
         sam_config=config,
     )
     trainer.train(resume_from_checkpoint=pull(**entry["resume_from"]) if "resume_from" in entry else None)
-    answer = trainer.push_to_hub(tags=["of-the-user"]) if args.hub_model_id else None
+    card = {"tags": ["of-the-user"], "data_description": "Random words."}
+    answer = trainer.push_to_hub(**card) if args.hub_model_id else None
     return {
         "ranks": args.world_size,
         "steps": trainer.state.global_step,

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from common.examples import corrupt_labels, hold_out, take_sample
-from datasets import Dataset
+from common.examples import ExampleArguments, corrupt_labels, hold_out, take_sample
+from datasets import Dataset, NamedSplit
 
 
 NUMBERS = Dataset.from_dict({"number": list(range(100))})
@@ -35,6 +35,14 @@ def test_hold_out_splits_without_loss_or_overlap():
     assert len(held_out) == 10
     assert sorted(numbers(train) + numbers(held_out)) == list(range(100))
     assert numbers(hold_out(NUMBERS, 0.1, seed=3)[1]) == numbers(held_out) != numbers(hold_out(NUMBERS, 0.1, 4)[1])
+
+
+def test_what_is_held_out_is_not_called_by_the_name_of_another_split():
+    dataset = Dataset.from_dict({"idx": list(range(100)), "label": [0, 1] * 50}, split=NamedSplit("train"))
+    arguments = ExampleArguments(holdout=0.1, max_eval_samples=5, label_noise=0.5)
+    train, evaluation = arguments.choose(dataset, {}, seed=3, num_classes=2)
+    assert (len(train), len(evaluation[""])) == (90, 5)
+    assert (str(train.split), str(evaluation[""].split)) == ("train", "train_held_out")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.999])
@@ -83,3 +91,15 @@ def test_impossible_noise_is_refused():
         corrupt_labels([0, 1], 1.5, seed=0, num_classes=2)
     with pytest.raises(ValueError, match="all 4 training targets are equal"):
         corrupt_labels([1.0] * 4, 0.5, seed=0)
+
+
+def test_the_card_is_told_what_is_not_the_default():
+    assert ExampleArguments().describe(seed=7) == ""
+    told = ExampleArguments(label_noise=0.4, max_train_samples=64).describe(seed=7).splitlines()
+    assert [line.split(". ")[0] for line in told] == [
+        "- `max_train_samples`: 64",
+        "- `label_noise`: 0.4",
+        "- All of this was drawn with seed 7.",
+    ]
+    told = ExampleArguments(holdout=0.25, max_eval_samples=10).describe(seed=7).splitlines()
+    assert [line.split(". ")[0] for line in told[:2]] == ["- `holdout`: 0.25", "- `max_eval_samples`: 10"]

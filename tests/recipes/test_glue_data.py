@@ -140,9 +140,10 @@ def test_task_names_of_the_hub_and_of_the_archives_are_known():
         find_task("mprc")
 
 
-def test_a_split_from_files_knows_its_name(parquet_folder):
+@pytest.mark.parametrize("source", ["parquet_folder", "tsv_folder"])
+def test_a_split_from_files_knows_its_name(source, request):
     """The model card says on which split a model was evaluated."""
-    splits = load_glue(TASKS["mrpc"], ["train", "validation"], str(parquet_folder))
+    splits = load_glue(TASKS["mrpc"], ["train", "validation"], str(request.getfixturevalue(source)))
     assert {name: str(dataset.split) for name, dataset in splits.items()} == {
         "train": "train",
         "validation": "validation",

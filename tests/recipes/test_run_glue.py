@@ -8,6 +8,7 @@ import pytest
 import run_glue
 import torch
 import transformers
+from huggingface_hub import ModelCard
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from scipy import stats
@@ -70,6 +71,25 @@ def test_mrpc_from_training_to_submission(run, tmp_path):
     assert "nyu-mll/glue" in (tmp_path / "README.md").read_text()
 
 
+def test_the_card_tells_what_was_done_to_the_examples(run, tmp_path):
+    options = ["--label_noise", "0.5", "--max_train_samples", "20", "--holdout", "0.25", "--max_steps", "1"]
+    evaluation = run("mrpc/sam.yaml", tmp_path, *options)
+    assert evaluation["eval_samples"] == 5
+    card = ModelCard.load(tmp_path / "README.md")
+    section = card.text.split("## Training and evaluation data\n\n")[1].split("\n## ")[0]
+    for line in (
+        "`max_train_samples`: 20.",
+        "`holdout`: 0.25.",
+        "`label_noise`: 0.5.",
+        "All of this was drawn with seed",
+    ):
+        assert f"- {line}" in section
+    assert [(r.dataset_split, r.metric_name, r.metric_value) for r in card.data.eval_results] == [
+        ("train_held_out", "Accuracy", evaluation["eval_accuracy"]),
+        ("train_held_out", "F1", evaluation["eval_f1"]),
+    ]
+
+
 def softmax(logits):
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -96,7 +116,7 @@ def test_stsb_scores_are_clipped_before_they_are_correlated(run, tmp_path):
 
 
 def test_mnli_is_evaluated_on_both_splits_and_submitted_in_two_files(run, tmp_path):
-    run("mnli/adamw.yaml", tmp_path, "--do_predict")
+    run("mnli/sam.yaml", tmp_path, "--do_predict")
     together = read(tmp_path / "all_results.json")
     for split, suffix, file in (("matched", "", "MNLI-m.tsv"), ("mismatched", "_mm", "MNLI-mm.tsv")):
         logits, labels = logits_of(tmp_path, "mnli", f"validation_{split}")
@@ -106,6 +126,11 @@ def test_mnli_is_evaluated_on_both_splits_and_submitted_in_two_files(run, tmp_pa
         rows = (tmp_path / file).read_text().splitlines()
         names = [made_glue.CLASSES["mnli"][index] for index in logits.argmax(axis=1)]
         assert rows == ["index\tprediction", *(f"{i}\t{name}" for i, name in enumerate(names))]
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert [(r.dataset_name, r.dataset_split, r.metric_name, r.metric_value) for r in results] == [
+        ("GLUE MNLI", "validation_matched", "Accuracy", together["eval_accuracy"]),
+        ("GLUE MNLI (mm)", "mm", "Accuracy", together["eval_accuracy_mm"]),
+    ]
 
 
 def test_a_saved_model_is_evaluated_without_training(run, tmp_path):
