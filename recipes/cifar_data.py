@@ -1,26 +1,16 @@
 """CIFAR from the Hub, from parquet files with its columns, or from the original pickle files: the same images."""
 
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from cifar_pickles import load_pickles
 from cifar_tasks import CifarTask
 from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
-from datasets import ClassLabel, Dataset, Features, Image, NamedSplit, Value
-from PIL import Image as Pillow
+from datasets import ClassLabel, Dataset, Features, Image
 
 
 IMAGE_COLUMNS = ("img", "image")
-SIDE = 32  # pixels
-
-# What a pickled array is made of. Where the function lives has changed with NumPy's versions.
-ARRAY_BUILDERS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-}
 
 
 def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = None) -> dict[str, Dataset]:
@@ -48,7 +38,7 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
         elif files[0].suffix == ".parquet":
             dataset = load_parquet(files, split)
         else:
-            dataset = _from_pickles(files, split)
+            dataset = load_pickles(files, split)
         loaded[split] = _checked(task, dataset, task.hub_dataset if files is None else files[0])
     return loaded
 
@@ -71,44 +61,6 @@ def _find_files(task: CifarTask, split: str, data_dir: Path) -> list[Path]:
         f"data_dir={str(data_dir)!r}: no {split} split of {task.name}. Looked for {', '.join(patterns)} and "
         f"{', '.join(task.batches[split])} in the folder and in its {task.name}/, {task.folder}/ and plain_text/."
     )
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays and Python's own containers, and nothing else: a pickle file may otherwise run any program."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in ARRAY_BUILDERS:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in an archive of images")
-        return ARRAY_BUILDERS[module, name]
-
-
-def _from_pickles(files: list[Path], split: str) -> Dataset:
-    images, labels = [], []
-    for path in files:
-        pixels, classes = _read_batch(path)
-        # (n, 3072), colour by colour -> n images of (32, 32, 3)
-        images += list(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
-        labels += classes
-    features = Features({"img": Image(), "label": Value("int64")})
-    columns = {"img": [Pillow.fromarray(image) for image in images], "label": labels}
-    return Dataset.from_dict(columns, features, split=NamedSplit(split))
-
-
-def _read_batch(path: Path) -> tuple[np.ndarray, list[int]]:
-    try:
-        with open(path, "rb") as file:
-            batch = _ArrayUnpickler(file, encoding="bytes").load()
-    # All that a broken pickle is known to raise.
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path}: not one of CIFAR's python pickle files: {error}.") from error
-    columns = {key.decode() if isinstance(key, bytes) else key: value for key, value in dict(batch).items()}
-    labels = next((columns[name] for name in ("fine_labels", "labels") if name in columns), None)
-    pixels = columns.get("data")
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3 * SIDE * SIDE,):
-        raise ValueError(f"{path}: its 'data' must be bytes of shape (n, {3 * SIDE * SIDE}).")
-    if labels is None or len(labels) != len(pixels):
-        raise ValueError(f"{path}: must have as many labels as images ({len(pixels)}).")
-    return pixels, [int(label) for label in labels]
 
 
 def _checked(task: CifarTask, dataset: Dataset, source: Path | str) -> Dataset:

@@ -4,8 +4,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns
+from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
 from datasets import ClassLabel, Dataset, Features, NamedSplit, Value
 from glue_tasks import TASKS, GlueTask
 from transformers.utils import logging
@@ -167,11 +166,12 @@ def _checked(task: GlueTask, split: str, dataset: Dataset, source: Path | str) -
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel) and feature.names != list(task.labels):
         raise ValueError(f"{source}: its classes are {feature.names}, those of {task.name} are {list(task.labels)}.")
-    labels = np.asarray(dataset.with_format("numpy")["label"][:])
-    lowest, highest = (0, 5) if task.is_regression else (0, task.num_labels - 1)
-    if not is_test and not (labels.min() >= lowest and labels.max() <= highest):
-        raise ValueError(
-            f"{source}: the {split} split of {task.name} has labels from {labels.min()} to {labels.max()} instead of "
-            f"{lowest} to {highest}."
-        )
+    if not is_test:
+        labels = read_labels(dataset, "label", source, whole=not task.is_regression)
+        lowest, highest = (0, 5) if task.is_regression else (0, task.num_labels - 1)
+        if not (labels.min() >= lowest and labels.max() <= highest):
+            raise ValueError(
+                f"{source}: the {split} split of {task.name} has labels from {labels.min()} to {labels.max()} instead "
+                f"of {lowest} to {highest}."
+            )
     return dataset if feature == _label_feature(task) else dataset.cast_column("label", _label_feature(task))

@@ -1,7 +1,5 @@
 """Parquet with the Hub's columns and the original archives give the same images; what is missing is named."""
 
-import os
-import pickle
 import shutil
 
 import numpy as np
@@ -58,57 +56,6 @@ def test_columns_called_image_and_label_without_class_names(tmp_path):
     loaded = load_cifar(TASKS["cifar10"], ["test"], str(tmp_path))["test"]
     assert loaded["label"][:] == labels
     assert loaded.features["label"].names == list(TASKS["cifar10"].labels)
-
-
-class Touch:
-    """A pickle of it runs a command when it is read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_pickle_that_runs_a_program_is_refused(pickle_folder, tmp_path):
-    folder = shutil.copytree(pickle_folder / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py")
-    with open(folder / "test_batch", "wb") as file:
-        pickle.dump({b"data": Touch(tmp_path / "touched")}, file)
-    with pytest.raises(ValueError, match=r"test_batch.*mkdir has no place"):
-        load_cifar(TASKS["cifar10"], ["test"], str(tmp_path))
-    assert not (tmp_path / "touched").exists()
-
-
-def write_batch(folder, **changes):
-    images, labels = made_cifar.make_images("cifar10", "test")
-    batch = {b"data": images.transpose(0, 3, 1, 2).reshape(25, -1), b"labels": labels.tolist()} | changes
-    batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
-    (folder / "test_batch").write_bytes(pickle.dumps(batch))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"labels": [0, 1]}, r"as many labels as images \(25\)"),
-        ({"labels": [10] * 25}, r"labels from 10 to 10, those of cifar10 are 0 to 9"),
-        ({"data": np.zeros((25, 1024), np.uint8)}, r"shape \(n, 3072\)"),
-        ({"data": np.zeros((25, 3072), np.float32)}, r"'data' must be bytes"),
-    ],
-)
-def test_a_broken_batch_is_named(changes, message, tmp_path):
-    write_batch(tmp_path)
-    assert len(load_cifar(TASKS["cifar10"], ["test"], str(tmp_path))["test"]) == 25
-    write_batch(tmp_path, **changes)
-    with pytest.raises(ValueError, match=message):
-        load_cifar(TASKS["cifar10"], ["test"], str(tmp_path))
-
-
-def test_a_truncated_batch_is_named(tmp_path):
-    write_batch(tmp_path)
-    whole = (tmp_path / "test_batch").read_bytes()
-    (tmp_path / "test_batch").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="test_batch: not one of CIFAR's python pickle files"):
-        load_cifar(TASKS["cifar10"], ["test"], str(tmp_path))
 
 
 def test_what_is_missing_is_named(parquet_folder, pickle_folder, tmp_path):

@@ -36,6 +36,37 @@ def test_the_folder_of_the_task_and_the_hub_s_file_names_are_found_too(parquet_f
     assert load_glue(task, ["train"], str(tmp_path))["train"]["idx"][:] == list(range(len(made)))
 
 
+def write_pieces(folder, *names):
+    for name in names:
+        made_glue.examples("rte", "train").to_parquet(folder / f"train-{name}.parquet", index=False)
+
+
+def test_a_split_with_a_piece_missing_or_too_many_is_refused(tmp_path):
+    write_pieces(tmp_path, "00000-of-00004", "00002-of-00004")
+    with pytest.raises(ValueError, match=r"train-00001-of-00004\.parquet, train-00003-of-00004\.parquet missing"):
+        load_glue(TASKS["rte"], ["train"], str(tmp_path))
+    # The hash is of the names that the Hub had once.
+    write_pieces(tmp_path, "00001-of-00004-0a1b2c", "00003-of-00004")
+    assert len(load_glue(TASKS["rte"], ["train"], str(tmp_path))["train"]) == 4 * made_glue.SIZES["train"]
+    write_pieces(tmp_path, "00000-of-00001")
+    with pytest.raises(ValueError, match="remove what is none of them"):
+        load_glue(TASKS["rte"], ["train"], str(tmp_path))
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    (tmp_path / "train.parquet").write_text("404: not found")
+    with pytest.raises(ValueError, match=r"train\.parquet: cannot be read as parquet"):
+        load_glue(TASKS["rte"], ["train"], str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "labels"), [("rte", ["entailment"]), ("rte", [0.5]), ("stsb", ["4.5"])])
+def test_labels_that_are_no_numbers_of_the_task_are_named(name, labels, tmp_path):
+    table = made_glue.examples(name, "train").head(1).assign(label=labels)
+    table.to_parquet(tmp_path / "train.parquet", index=False)
+    with pytest.raises(ValueError, match=r"train\.parquet: column 'label' has .*; its labels must be"):
+        load_glue(TASKS[name], ["train"], str(tmp_path))
+
+
 def test_raw_mrpc_is_split_by_the_official_list(tmp_path):
     head = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
     rows = [f"{i % 2}\t{100 + i}\t{200 + i}\tfirst {i}\tsecond {i}" for i in range(6)]
