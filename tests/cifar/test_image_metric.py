@@ -41,7 +41,7 @@ def test_the_confusion_has_the_true_class_by_row():
     assert np.array_equal(metrics.confusion, expected)
 
 
-def test_the_fallback_is_the_metric_of_the_hub():
+def test_the_fallback_is_the_share_of_right_guesses():
     """evaluate-metric/accuracy is scikit-learn's accuracy_score as `accuracy`."""
     assert AccuracyMetric().compute(predictions=[1, 1, 0, 1], references=[1, 0, 0, 1]) == {"accuracy": 0.75}
 
