@@ -64,7 +64,7 @@ def _introduction(benchmark: Benchmark) -> str:
         "without any effect behind them, one is expected not to contain 0. They are about other seeds, not about "
         "other evaluation examples.",
         "- `adamw-2x` trains for twice the epochs: as many gradients as SAM.",
-        *(["- Average: over the tasks, for each seed; then as above."] if len(benchmark.tasks) > 1 else []),
+        "- Average: over the tasks, for each seed; then as above.",
         *(f"- {note}" for note in benchmark.notes),
     ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from hf_sam import SAMConfig
+from tests.hub.card_rules import section
 
 from . import made_cifar
 
@@ -132,14 +133,14 @@ def test_the_card_tells_what_was_done_to_the_examples(method, run):
     metrics, folder = run(f"cifar10/{method}.yaml", *options, "--max_steps", "1", "--save_strategy", "no")
     assert metrics["eval_samples"] == 10
     card = ModelCard.load(folder / "README.md")
-    section = card.text.split("## Training and evaluation data\n\n")[1].split("\n## ")[0]
+    told = section(card.text, "Training and evaluation data")
     for line in (
         "`max_train_samples`: 40.",
         "`holdout`: 0.25.",
         "`label_noise`: 0.4.",
         "All of this was drawn with seed 7.",
     ):
-        assert f"- {line}" in section
+        assert f"- {line}" in told
     # The host's own card of an AdamW run names no split of images.
     assert {r.dataset_split for r in card.data.eval_results} == {"train_held_out" if method == "sam" else None}
 

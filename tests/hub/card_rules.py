@@ -1,4 +1,4 @@
-"""What the Hub asks of the front matter of a model card, as far as its documentation says so."""
+"""A model card as its readers see it: what the Hub asks of its front matter, and what a section of it says."""
 
 import re
 
@@ -73,3 +73,8 @@ def _model_index_problems(model_index: object) -> list[str]:
                 if not isinstance(metric.get("value"), (int, float, str, dict, list)):
                     errors.append(f'"{where}.metrics[{k}].value" is required')
     return errors
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under `## heading`."""
+    return text.split(f"## {heading}\n\n")[1].split("\n## ")[0]

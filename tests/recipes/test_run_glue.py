@@ -15,6 +15,8 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tests.hub.card_rules import section
+
 from . import made_glue
 
 
@@ -76,14 +78,14 @@ def test_the_card_tells_what_was_done_to_the_examples(run, tmp_path):
     evaluation = run("mrpc/sam.yaml", tmp_path, *options)
     assert evaluation["eval_samples"] == 5
     card = ModelCard.load(tmp_path / "README.md")
-    section = card.text.split("## Training and evaluation data\n\n")[1].split("\n## ")[0]
+    told = section(card.text, "Training and evaluation data")
     for line in (
         "`max_train_samples`: 20.",
         "`holdout`: 0.25.",
         "`label_noise`: 0.5.",
         "All of this was drawn with seed",
     ):
-        assert f"- {line}" in section
+        assert f"- {line}" in told
     assert [(r.dataset_split, r.metric_name, r.metric_value) for r in card.data.eval_results] == [
         ("train_held_out", "Accuracy", evaluation["eval_accuracy"]),
         ("train_held_out", "F1", evaluation["eval_f1"]),
