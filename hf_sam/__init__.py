@@ -1,6 +1,7 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
 from .callbacks import SAMPaSimilarity, WindowCallback
+from .checkpoints.resume import get_last_checkpoint
 from .config import SAMConfig
 from .trainer import SAMSeq2SeqTrainer, SAMTrainer, SAMTrainerMixin
 
@@ -15,4 +16,5 @@ __all__ = [
     "SAMTrainerMixin",
     "WindowCallback",
     "__version__",
+    "get_last_checkpoint",
 ]

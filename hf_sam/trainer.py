@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callbacks import WindowCallback
+from .checkpoints.mixin import CheckpointMixin
 from .config import SAM_CONFIG_NAME, SAMConfig
 from .engine import GradientEngine, MicroBatch, normalization_modules
 from .hub import HubMixin
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 SAM_STATE_NAME = "sam_state.safetensors"
 
 
-class SAMTrainerMixin(HubMixin):
+class SAMTrainerMixin(CheckpointMixin, HubMixin):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 

@@ -1,0 +1,1 @@
+"""What is saved, whether it is whole, how it is read."""
