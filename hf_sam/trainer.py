@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
 from .callbacks import WindowCallback
-from .checkpoints.mixin import CheckpointMixin
+from .checkpoints.whole import WholeCheckpointMixin
 from .config import SAM_CONFIG_NAME, SAMConfig
 from .engine import GradientEngine, MicroBatch, normalization_modules
 from .hub import HubMixin
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 SAM_STATE_NAME = "sam_state.safetensors"
 
 
-class SAMTrainerMixin(CheckpointMixin, HubMixin):
+class SAMTrainerMixin(WholeCheckpointMixin, HubMixin):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 

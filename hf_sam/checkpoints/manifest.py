@@ -30,14 +30,16 @@ def begin(folder: str | os.PathLike) -> None:
     _write(Path(folder), {"format": FORMAT, "complete": False})
 
 
-def finish(folder: str | os.PathLike, ranks: int) -> None:
+def finish(folder: str | os.PathLike, ranks: int, to_disk: bool = False) -> None:
     """
     Take note of every file in `folder`, below which all ranks have written what is theirs, and mark it as complete.
-    The files are on the disk, not only on their way to it, before the mark is.
 
     Args:
         folder (`str`): of the checkpoint.
         ranks (`int`): how many ranks have written it.
+        to_disk (`bool`, *optional*, defaults to `False`): wait until the files are on the disk, as one must before an
+            older checkpoint is deleted. Else the system may keep them in memory for half a minute; what a loss of
+            power takes then is found by the hashes.
 
     Raises:
         `OSError`: a file could not be brought to the disk, for instance because it is full.
@@ -45,10 +47,13 @@ def finish(folder: str | os.PathLike, ranks: int) -> None:
     root = Path(folder)
     entries = {}
     for path in _files(root):
-        _bring_to_disk(path)
+        if to_disk:
+            _bring_to_disk(path)
         entries[path.relative_to(root).as_posix()] = {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
-    _bring_to_disk(root)
     _write(root, {"format": FORMAT, "complete": True, "ranks": ranks, "files": entries})
+    if to_disk:
+        _bring_to_disk(root / MANIFEST_NAME)
+        _bring_to_disk(root)
 
 
 def why_not_whole(folder: str | os.PathLike, hashes: bool = True) -> str | None:
@@ -123,9 +128,7 @@ def _files(root: Path) -> list[Path]:
 def _write(root: Path, manifest: dict[str, Any]) -> None:
     temporary = root / f"{MANIFEST_NAME}.tmp"
     temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    _bring_to_disk(temporary)
     os.replace(temporary, root / MANIFEST_NAME)
-    _bring_to_disk(root)
 
 
 def _bring_to_disk(path: Path) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 WRITE_ERRORS = (OSError, RuntimeError, safetensors.SafetensorError)
 
 
-class CheckpointMixin:
+class WholeCheckpointMixin:
     """
     The checkpoints' part of [`SAMTrainerMixin`]. All methods are those of `Trainer`, with these differences:
 
@@ -78,7 +78,7 @@ class CheckpointMixin:
             # Every rank has written its own files, but the mark is set by one that has to know.
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                manifest.finish(folder, self.args.world_size)
+                manifest.finish(folder, self.args.world_size, to_disk=self._limits_checkpoints)
         if self.args.push_to_hub:
             super()._push_from_checkpoint(folder)
         if self.args.should_save:
@@ -100,17 +100,20 @@ class CheckpointMixin:
         finally:
             self.args.save_total_limit = before
 
+    @property
+    def _limits_checkpoints(self) -> bool:
+        return (self.args.save_total_limit or 0) > 0
+
     def _rotate(self, run_dir: str, newest: str) -> None:
         """As the host does at the end of `_save_checkpoint`; what was cut off goes first, and counts for nothing."""
-        limit = self.args.save_total_limit
-        if limit is None or limit <= 0:
+        if not self._limits_checkpoints:
             return
         for checkpoint in list_checkpoints(run_dir):
             if checkpoint != newest and manifest.why_not_whole(checkpoint, hashes=False):
                 shutil.rmtree(checkpoint, ignore_errors=True)
         rotate_checkpoints(
             output_dir=run_dir,
-            save_total_limit=limit,
+            save_total_limit=self.args.save_total_limit,
             best_model_checkpoint=self.state.best_model_checkpoint,
             use_mtime=True,
         )
