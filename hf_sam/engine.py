@@ -27,11 +27,14 @@ Window = Sequence[MicroBatch]
 
 @dataclass(frozen=True)
 class WindowResult:
-    """Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient."""
+    """
+    Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
+    latter two are `None` where nothing was perturbed.
+    """
 
     loss: Tensor
-    perturbed_loss: Tensor
-    ascent_grad_norm: Tensor
+    perturbed_loss: Tensor | None
+    ascent_grad_norm: Tensor | None
 
 
 @dataclass(frozen=True)
