@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from hf_sam import SAMConfig, SAMTrainer
+from hf_sam.restore import all_brought_back
 from hf_sam.rng import RandomState
 
 
@@ -56,7 +57,7 @@ class InterruptUpdates(TrainerCallback):
     def __init__(self, generator: random.Random, seconds: float):
         self.generator, self.seconds = generator, seconds
         self.counts = dict.fromkeys(
-            ("interrupts", "weights moved", "BatchNorm off", "gradients left", "random streams moved"), 0
+            ("interrupts", "just after it", "weights moved", "BatchNorm off", "random streams moved"), 0
         )
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
@@ -79,9 +80,11 @@ class InterruptUpdates(TrainerCallback):
         streams = RandomState.capture(torch.device("cpu"))
         try:
             signal.setitimer(signal.ITIMER_REAL, after)
-            self.trainer.training_step(model, dict(batch))
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            return
+            # What surrounds an update in the loop of training.
+            with all_brought_back():
+                self.trainer.training_step(model, dict(batch))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                return
         except KeyboardInterrupt:
             pass
         self.trainer.sam_method.reset()
@@ -89,8 +92,10 @@ class InterruptUpdates(TrainerCallback):
         counts["interrupts"] += 1
         counts["weights moved"] += any(not torch.equal(a, b) for a, b in zip(before, weights, strict=True))
         counts["BatchNorm off"] += not model.layers[1].track_running_stats
-        counts["gradients left"] += any(weight.grad is not None for weight in weights)
-        counts["random streams moved"] += not torch.equal(streams.torch, torch.get_rng_state())
+        # The gradient of an update that came to its end is the loop's to drop, with the stream where it belongs.
+        ended = any(weight.grad is not None for weight in weights)
+        counts["just after it"] += ended
+        counts["random streams moved"] += not ended and not torch.equal(streams.torch, torch.get_rng_state())
         model.layers[1].track_running_stats = True
         with torch.no_grad():
             torch._foreach_copy_(weights, before)

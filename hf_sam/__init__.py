@@ -1,8 +1,10 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
-from .callbacks import SAMPaSimilarity, WindowCallback
-from .checkpoints.resume import get_last_checkpoint
+from .checkpoints import get_last_checkpoint
 from .config import SAMConfig
+from .diagnostics import SAMPaSimilarity, WindowCallback
+from .methods import register_method
+from .perturbations import register_perturbation
 from .trainer import SAMSeq2SeqTrainer, SAMTrainer, SAMTrainerMixin
 
 
@@ -17,4 +19,6 @@ __all__ = [
     "WindowCallback",
     "__version__",
     "get_last_checkpoint",
+    "register_method",
+    "register_perturbation",
 ]

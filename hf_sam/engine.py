@@ -6,11 +6,15 @@ Methods see training through this object alone. It knows how a model is run, not
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from .restore import brought_back, undone_on_failure
+from .rng import RandomState
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,14 @@ Window = Sequence[MicroBatch]
 
 @dataclass(frozen=True)
 class WindowResult:
-    """Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient."""
+    """
+    Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
+    latter two are `None` where nothing was perturbed.
+    """
 
     loss: Tensor
-    perturbed_loss: Tensor
-    ascent_grad_norm: Tensor
+    perturbed_loss: Tensor | None
+    ascent_grad_norm: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,18 @@ class GradientEngine:
             weight.grad = None
         return gradients
 
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """After any exception in the block weights, flags and random streams are where they were, and no gradients."""
+        streams = RandomState.capture(self.device)
+
+        def undo() -> None:
+            streams.restore()
+            self.take_gradients()
+
+        with undone_on_failure(undo):
+            yield
+
     def put_gradients(self, gradients: dict[Tensor, Tensor]) -> None:
         """The opposite of `take_gradients`."""
         for weight, gradient in gradients.items():
@@ -103,10 +122,11 @@ def normalization_modules(model: nn.Module) -> list[nn.Module]:
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Normalise with the statistics of the batch as in training, but leave the running statistics where they are."""
     modules = normalization_modules(model)
-    for module in modules:
-        module.track_running_stats = False
-    try:
-        yield
-    finally:
+
+    def track(tracks: bool) -> None:
         for module in modules:
-            module.track_running_stats = True
+            module.track_running_stats = tracks
+
+    with brought_back(partial(track, True)):
+        track(False)
+        yield

@@ -1,1 +1,8 @@
-"""What is saved, whether it is whole, how it is read."""
+"""What is saved beside a stock checkpoint, whether a checkpoint is whole, and how it is read again."""
+
+from .mixin import SAM_CONFIG_NAME, SAM_STATE_NAME, CheckpointMixin
+from .resume import get_last_checkpoint
+from .whole import WholeCheckpointMixin
+
+
+__all__ = ["SAM_CONFIG_NAME", "SAM_STATE_NAME", "CheckpointMixin", "WholeCheckpointMixin", "get_last_checkpoint"]
