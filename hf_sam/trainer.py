@@ -20,6 +20,7 @@ from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
+from .parallel.failures import naming_silent_ranks
 from .restore import all_brought_back, brought_back
 from .validation import check_compatibility
 
@@ -48,7 +49,8 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         check_compatibility(self, self.sam_config)
         method = METHODS[self.sam_config.method]
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
-        self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
+        self._place = (self.args.process_index, self.args.world_size, self.args.ddp_timeout_delta)
+        self._pairs = Pairs(*self._place) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
@@ -80,7 +82,9 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
             self.optimizer.train()
         engine = self._engine(model, kwargs)
-        with engine.undone_on_failure():
+        update = self.state.global_step + 1
+        answering = naming_silent_ranks(*self._place, during=f"update {update}")
+        with answering, engine.undone_on_failure():
             for callback in self._window_callbacks():
                 self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
             rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)

@@ -152,6 +152,12 @@ class SAMPa(Method):
     def reset(self) -> None:
         super().reset()
         self.lookahead_gradient = {}
+        if self.exchange is not None:
+            self.exchange.close()
+
+    def update_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
+        with nullcontext() if self.exchange is None else self.exchange.naming_failures():
+            return super().update_gradient(engine, update)
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         if not self.lookahead_gradient or self._has_overflowed(engine):

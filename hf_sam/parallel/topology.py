@@ -1,6 +1,7 @@
 """Ranks, pairs and roles: in go a rank and a world size, out comes who this process is and whom it talks to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
 import torch.distributed as dist
@@ -13,7 +14,7 @@ class Role(str, Enum):
     LOOKAHEAD = "lookahead"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pairs:
     """
     N = 2K ranks as K pairs. Ranks 2k and 2k + 1 read shard k of K; the even one is PERTURBED, the odd one LOOKAHEAD.
@@ -22,6 +23,7 @@ class Pairs:
     Args:
         rank (`int`): of this process, from 0.
         world_size (`int`): N.
+        timeout (`timedelta`, *optional*): how long a rank waits for another one; by default as long as torch does.
 
     Raises:
         `ValueError`: N is odd.
@@ -29,7 +31,7 @@ class Pairs:
 
     rank: int
     world_size: int
-    _groups: dict = field(default_factory=dict, repr=False)
+    timeout: timedelta | None = None
 
     def __post_init__(self):
         if self.world_size % 2:
@@ -58,21 +60,47 @@ class Pairs:
         return self.rank ^ 1
 
     @property
-    def role_group(self) -> dist.ProcessGroup:
-        """The K ranks of this rank's role."""
-        return self.create_groups()["role"]
+    def role_group(self) -> dist.ProcessGroup | None:
+        """The K ranks of this rank's role; `None` where this is the only one."""
+        return self._groups.role
 
     @property
     def pair_group(self) -> dist.ProcessGroup:
         """The two ranks of this pair."""
-        return self.create_groups()["pair"]
+        return self._groups.pair
 
-    def create_groups(self) -> dict:
+    @property
+    def _groups(self) -> "PairGroups":
+        world = dist.group.WORLD
+        if (world, self.timeout) not in _GROUPS:
+            # Groups of a world that no longer exists are of no use.
+            for known in [known for known in _GROUPS if known[0] is not world]:
+                del _GROUPS[known]
+            _GROUPS[world, self.timeout] = PairGroups.create(self)
+        return _GROUPS[world, self.timeout]
+
+    def create_groups(self) -> None:
         """All ranks have to come here together, the first time."""
-        if not self._groups:
-            everyone = range(self.world_size)
-            by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
-            by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
-            self._groups["role"], _ = dist.new_subgroups_by_enumeration(by_role)
-            self._groups["pair"], _ = dist.new_subgroups_by_enumeration(by_pair)
-        return self._groups
+        _ = self._groups
+
+
+@dataclass(frozen=True)
+class PairGroups:
+    """The process groups of a [`Pairs`]. Each holds threads and sockets, so that a process makes them once."""
+
+    role: dist.ProcessGroup | None
+    pair: dist.ProcessGroup
+
+    @classmethod
+    def create(cls, pairs: Pairs) -> "PairGroups":
+        everyone = range(pairs.world_size)
+        by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
+        by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
+        role = None
+        if pairs.count > 1:
+            role, _ = dist.new_subgroups_by_enumeration(by_role, timeout=pairs.timeout)
+        pair, _ = dist.new_subgroups_by_enumeration(by_pair, timeout=pairs.timeout)
+        return cls(role, pair)
+
+
+_GROUPS: dict[tuple[dist.ProcessGroup, timedelta | None], PairGroups] = {}
