@@ -1,5 +1,6 @@
 """Ranks, pairs and roles: in go a rank and a world size, out comes who this process is and whom it talks to."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -96,11 +97,23 @@ class PairGroups:
         everyone = range(pairs.world_size)
         by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
         by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
+        _use_new_names(len(by_pair) + len(by_role))
         role = None
         if pairs.count > 1:
             role, _ = dist.new_subgroups_by_enumeration(by_role, timeout=pairs.timeout)
         pair, _ = dist.new_subgroups_by_enumeration(by_pair, timeout=pairs.timeout)
         return cls(role, pair)
+
+
+def _use_new_names(groups: int) -> None:
+    """
+    After an elastic restart torchrun keeps the store of the attempt before, and so the addresses under which the ranks
+    that have ended could be reached. Groups are numbered, and one of a single rank, which looks up no address, uses up
+    a number.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    for _ in range(restarts * groups):
+        dist.destroy_process_group(dist.new_group([0]))
 
 
 _GROUPS: dict[tuple[dist.ProcessGroup, timedelta | None], PairGroups] = {}
