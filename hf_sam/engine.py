@@ -51,6 +51,7 @@ class GradientEngine:
         no_sync (`Callable`): context in which gradients stay on their rank.
         device (`torch.device`): where the losses are.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
+        see (`Callable[[str, Tensor], None]`, *optional*): is shown the name and the loss of each pass.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class GradientEngine:
     no_sync: Callable[[], AbstractContextManager]
     device: torch.device
     scaler: Any = None
+    see: Callable[[str, Tensor], None] | None = None
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -86,6 +88,8 @@ class GradientEngine:
                 last = position == len(window)
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
+        if self.see is not None:
+            self.see("unperturbed" if track_statistics else "perturbed", loss)
         return loss
 
     def take_gradients(self) -> dict[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from .diagnostics import WindowCallback
 from .engine import GradientEngine, MicroBatch, normalization_modules
 from .hub import HubMixin
 from .methods import METHODS, Update
+from .nonfinite import LossWatch, drop_nonfinite_gradient, statistics_of
 from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
@@ -57,6 +58,7 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         self._window: list[MicroBatch] = []
         self._stream: WindowStream | None = None
         self._observations = Observations()
+        self._losses = LossWatch(self.args.process_index)
 
     # ---- one update ----
 
@@ -88,7 +90,10 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             for callback in self._window_callbacks():
                 self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
             rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
+            before = statistics_of(model) if self.sam_config.skip_nonfinite_updates else []
             result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming))
+            if self.sam_config.skip_nonfinite_updates and engine.scaler is None:
+                drop_nonfinite_gradient(engine, before)
             self._observations.add_result(result)
             if self.sam_config.schedule.varies and rho is not None:
                 self._observations.add({"sam/rho": torch.tensor(rho)})
@@ -97,6 +102,9 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             statistics = normalization_modules(model)
             if statistics and self.args.world_size > 1:
                 broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
+        if self.args.logging_nan_inf_filter:
+            # The host waits for the loss of every update as well.
+            self._losses.report()
         return result.loss
 
     def _window_callbacks(self) -> list[WindowCallback]:
@@ -118,7 +126,13 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             no_sync=partial(self.accelerator.no_sync, model=model),
             device=self.args.device,
             scaler=self.accelerator.scaler,
+            see=partial(self._losses.see, update=self.state.global_step + 1) if self._watches_losses else None,
         )
+
+    @property
+    def _watches_losses(self) -> bool:
+        # Under fp16 overflows are part of looking for the loss scale.
+        return self.accelerator.scaler is None
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Where the host, or a subclass, multiplies by the number of ranks, the gradient is averaged over half of them.
@@ -153,6 +167,8 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
 
     def _forget_run(self) -> None:
         self._window, self._observations = [], Observations()
+        self._losses.report()
+        self._losses = LossWatch(self.args.process_index)
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -206,6 +222,7 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         # All ranks come here together when the control says so; a user's own `log` may come from one rank.
         if self._observations and "loss" in logs and self.control.should_log:
             logs |= self._observations.drain(self.args.device, self.args.world_size)
+            self._losses.report()
         super().log(logs, *args, **kwargs)
 
 

@@ -1,7 +1,8 @@
 """What is saved beside a stock checkpoint, whether a checkpoint is whole, and how it is read again."""
 
-from .mixin import SAM_CONFIG_NAME, SAM_STATE_NAME, CheckpointMixin
+from .mixin import CheckpointMixin
 from .resume import get_last_checkpoint
+from .state import SAM_CONFIG_NAME, SAM_STATE_NAME
 from .whole import WholeCheckpointMixin
 
 

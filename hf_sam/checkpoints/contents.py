@@ -67,6 +67,10 @@ def absent(folder: str | Path, ranks: int, rank: int) -> list[str]:
     return [name for name in names if not (folder / name).is_file()]
 
 
+class FileError(ValueError):
+    """An error about a file of a checkpoint, which its message names."""
+
+
 @contextmanager
 def naming_files(folder: str | Path | None, *patterns: str) -> Iterator[None]:
     """
@@ -79,8 +83,8 @@ def naming_files(folder: str | Path | None, *patterns: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        # Not about a file, and the host may try again with smaller batches.
+    except (FileError, torch.OutOfMemoryError):
+        # Named already; or not about a file, and the host may try again with smaller batches.
         raise
     except Exception as error:
         if folder is None:
@@ -88,7 +92,7 @@ def naming_files(folder: str | Path | None, *patterns: str) -> Iterator[None]:
         paths = [path for pattern in patterns for path in sorted(Path(folder).glob(pattern)) if path.is_file()]
         broken = [path for path in paths if file_problem(path)] or paths
         names = " or ".join(path.name for path in broken) or patterns[0]
-        raise ValueError(f"{folder}: {names} cannot be loaded ({type(error).__name__}: {error})") from error
+        raise FileError(f"{folder}: {names} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
 def _open_torch_file(path: Path) -> None:

@@ -1,20 +1,16 @@
 """The checkpoints of a [`SAMTrainerMixin`]: in goes a folder, out come the options and the method's state in it."""
 
-import json
 import logging
-import os
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
+from .contents import naming_files
 from .renamed_weights import load_renamed_weights
+from .state import SAM_STATE_NAME, read_options, read_state, write_state
 
 
 logger = logging.getLogger(__name__)
-
-SAM_CONFIG_NAME = "sam_config.json"
-SAM_STATE_NAME = "sam_state.safetensors"
 
 
 class CheckpointMixin:
@@ -32,10 +28,8 @@ class CheckpointMixin:
         super()._save_optimizer_and_scheduler(output_dir)
         names = {weight: name for name, weight in self.model.named_parameters()}
         state = self.sam_method.state_dict(names)
-        if state and self.args.should_save:
-            safetensors.torch.save_file(
-                {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
-            )
+        if self.args.should_save:
+            write_state(output_dir, state)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
@@ -54,17 +48,26 @@ class CheckpointMixin:
         if checkpoint is None:
             return
         self._warn_of_other_options(checkpoint)
-        path = os.path.join(checkpoint, SAM_STATE_NAME)
-        if os.path.isfile(path):
-            self.sam_method.load_state_dict(safetensors.torch.load_file(path), dict(self.model.named_parameters()))
+        method = self.sam_method
+        if not method.keeps_state:
+            return
+        weights = dict(self.model.named_parameters())
+        stepped = getattr(self.optimizer, "optimizer", self.optimizer).state
+        state = read_state(
+            checkpoint,
+            self.sam_config.method,
+            weights,
+            stepped=[name for name, weight in weights.items() if weight in stepped],
+            may_overflow=self.accelerator.scaler is not None,
+        )
+        if state:
+            with naming_files(checkpoint, SAM_STATE_NAME):
+                method.load_state_dict(state, weights)
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
-        path = os.path.join(checkpoint, SAM_CONFIG_NAME)
-        if not os.path.isfile(path):
+        before = read_options(checkpoint)
+        if not before:
             return
-        # As it stands in the file, which another version may have written: it is only compared.
-        with open(path, encoding="utf-8") as file:
-            before = json.load(file)
         now = self.sam_config.to_dict()
         for name in sorted(before.keys() | now.keys()):
             # A version that did not have an option did what its default does.

@@ -174,8 +174,8 @@ class SAMPa(Method):
         return super().stock_gradient(engine, window)
 
     def _has_overflowed(self, engine: GradientEngine) -> bool:
-        """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
-        if engine.scaler is None:
+        """Of an update that was skipped, by the scaler of fp16 or for this, h_t may be infinite: begin again."""
+        if engine.scaler is None and not self.config.skip_nonfinite_updates:
             return False
         return not bool(global_norm(list(self.lookahead_gradient.values())).isfinite())
 
