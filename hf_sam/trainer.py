@@ -81,8 +81,9 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         engine = self._engine(model, kwargs)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
-        result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming))
+        number, updates = self.state.global_step, self.state.max_steps
+        rho = self.sam_config.schedule.radius(number, updates, engine.optimizer)
+        result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming, number, updates))
         self._observations.add_result(result)
         if self.sam_config.schedule.varies and rho is not None:
             self._observations.add({"sam/rho": torch.tensor(rho)})

@@ -26,12 +26,16 @@ class Update:
     Args:
         window (`Window`): W_t, at least one micro-batch.
         rho (`float`, *optional*): radius ρ_t; `None` outside of the schedule, for a stock update.
+        number (`int`): t, counted from 0 over the whole run, also where it was resumed.
+        updates (`int`): how many updates the run has in all.
         upcoming (`Window`, *optional*): W_{t+1}, for a method that `needs_upcoming_window`, if there is one.
     """
 
     window: Window
     rho: float | None
     upcoming: Window | None = None
+    number: int = 0
+    updates: int = 1
 
 
 class Method(Component):
