@@ -49,6 +49,8 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
+        if not self.sam_method.is_stock:
+            self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
         self._window: list[MicroBatch] = []
@@ -81,9 +83,9 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         engine = self._engine(model, kwargs)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-        number, updates = self.state.global_step, self.state.max_steps
-        rho = self.sam_config.schedule.radius(number, updates, engine.optimizer)
-        result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming, number, updates))
+        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
+        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
         if self.sam_config.schedule.varies and rho is not None:
             self._observations.add({"sam/rho": torch.tensor(rho)})
@@ -135,6 +137,7 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         # Here the host first says how long the run will be.
         if not self.sam_method.is_stock:
             self.sam_config.schedule.check(num_training_steps)
+            self.sam_method.choose(self.model)
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:

@@ -79,7 +79,7 @@ class AESAM(Method):
             before.restore()
         with (
             nullcontext() if same else preserved_rng(engine.device, fresh=True),
-            self.perturbed(engine, plain, update.rho, engine.loss_scale) as norm,
+            self.perturbed(engine, plain, update, engine.loss_scale) as norm,
         ):
             perturbed_loss = engine.gradient(update.window, track_statistics=False)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

@@ -46,7 +46,7 @@ class Combining(Method):
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         loss, plain = self.ascend(engine, update.window)
-        with self.perturbed(engine, plain, update.rho, engine.loss_scale, keep=True) as norm:
+        with self.perturbed(engine, plain, update, engine.loss_scale, keep=True) as norm:
             perturbed_loss = engine.gradient(update.window, track_statistics=False)
         perturbed = engine.take_gradients()
         with torch.no_grad():

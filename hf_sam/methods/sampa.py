@@ -149,6 +149,10 @@ class SAMPa(Method):
     def rank_of_statistics(self) -> int:
         return 0 if self.pairs is None else 1
 
+    @property
+    def part_of_window(self) -> tuple[int, int]:
+        return (0, 1) if self.pairs is None else (self.pairs.rank % 2, 2)
+
     def reset(self) -> None:
         super().reset()
         self.lookahead_gradient = {}
@@ -220,6 +224,7 @@ class SAMPa(Method):
         if self.pairs.role is Role.PERTURBED or upcoming is None:
             perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
         else:
+            self.advance(engine, self.lookahead_gradient, update)
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -230,10 +235,7 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
-        # In the model's order, so that a resumed run adds up the same norm.
-        lookahead = self.lookahead_gradient
-        ascent = {weight: lookahead[weight] for weight in engine.weights if weight in lookahead}
-        with self.perturbed(engine, ascent, update.rho, keep=keep) as norm:
+        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
             loss = engine.gradient(update.window, track_statistics=False)
         return loss, norm
 
