@@ -8,8 +8,6 @@ from typing import Any
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from .perturbations import PERTURBATIONS
-
 
 class Setting:
     """
@@ -20,11 +18,6 @@ class Setting:
 
     def __init__(self, trainer: Any, config: Any):
         self.trainer, self.config = trainer, config
-
-    @property
-    def perturbation(self) -> type:
-        """The class of the perturbation."""
-        return PERTURBATIONS[self.config.perturbation]
 
     @property
     def args(self) -> Any:

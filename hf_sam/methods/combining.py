@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..components import Conflict
 from ..engine import GradientEngine, WindowResult
+from ..perturbations import PERTURBATIONS
 from .base import Method, Update
 
 
@@ -21,7 +22,7 @@ WHOLE_WINDOW_CONFLICTS = (
     ),
     Conflict(
         option="perturbation={!r}",
-        found=lambda s: None if s.perturbation.needs_gradient else s.config.perturbation,
+        found=lambda s: None if PERTURBATIONS[s.config.perturbation].needs_gradient else s.config.perturbation,
         why="which leaves out the gradient at the weights that the method combines",
         instead="use method='sam'",
     ),
