@@ -7,14 +7,13 @@ from typing import Any
 from torch.nn import SyncBatchNorm
 
 from .config import SAMConfig
-from .lookahead import can_trial
 from .methods import METHODS
+from .optimizer_checks import optimizer_problems
 
 
 # These step inside of the backward pass, so there is no gradient of a whole window to perturb with.
 OPTIMIZERS_THAT_STEP_IN_BACKWARD = ("lomo", "adalomo")
 LAYERWISE_SUFFIX = "_layerwise"
-OPTIMIZERS_WITH_TRIAL_STEP = ("adamw_torch", "adamw_torch_fused")
 
 
 def check_compatibility(trainer: Any, config: SAMConfig) -> None:
@@ -48,7 +47,7 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
     if optimizer_name in OPTIMIZERS_THAT_STEP_IN_BACKWARD or optimizer_name.endswith(LAYERWISE_SUFFIX):
         yield (
             f"{named} cannot be combined with optim={optimizer_name!r}, which steps during the backward pass: use an "
-            f"optimizer that steps from .grad, such as optim='{OPTIMIZERS_WITH_TRIAL_STEP[0]}', or method='none'."
+            "optimizer that steps from .grad, such as optim='adamw_torch', or method='none'."
         )
     ddp = accelerator.ddp_handler
     several_ranks = args.world_size > 1
@@ -64,24 +63,10 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
             f"{named} with a pass that is not synchronised cannot be combined with ddp_static_graph=True, under which "
             "DDP expects every pass to be: leave it False, or use ascent_scope='global' without accumulation."
         )
-    if method.needs_upcoming_window and config.lookahead == "optimizer":
-        yield from _trial_step_problems(trainer, named, optimizer_name)
+    takes_trial_step = method.needs_upcoming_window and config.lookahead == "optimizer"
+    yield from optimizer_problems(trainer, named, trial_step_on_some_ranks=takes_trial_step and several_ranks)
     if method.runs_in_pairs and several_ranks:
         yield from _pair_problems(trainer, named)
-
-
-def _trial_step_problems(trainer: Any, named: str, optimizer_name: str) -> Iterator[str]:
-    if trainer.optimizer is not None:
-        known, what = can_trial(type(trainer.optimizer)), type(trainer.optimizer).__name__
-    elif trainer.optimizer_cls_and_kwargs is not None:
-        known, what = can_trial(trainer.optimizer_cls_and_kwargs[0]), trainer.optimizer_cls_and_kwargs[0].__name__
-    else:
-        known, what = optimizer_name in OPTIMIZERS_WITH_TRIAL_STEP, f"optim={optimizer_name!r}"
-    if not known:
-        yield (
-            f"{named} with lookahead='optimizer' cannot be combined with {what}, whose trial step is not known: set "
-            f"lookahead='gradient', or use one of {', '.join(OPTIMIZERS_WITH_TRIAL_STEP)}."
-        )
 
 
 def _pair_problems(trainer: Any, named: str) -> Iterator[str]:
