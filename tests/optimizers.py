@@ -20,13 +20,13 @@ class Maker:
     takes_vectors: bool = True
 
     @property
-    def optimizer_class(self) -> type[torch.optim.Optimizer]:
-        """Skips the test where its package, or its version of torch, is not here."""
+    def optimizer_class(self) -> type[torch.optim.Optimizer] | None:
+        """`None` where its package, or its version of torch, is not here."""
         module, name = self.path.rsplit(".", 1)
         try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            pytest.skip(str(error))
+            return getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            return None
 
 
 DECAY = {"weight_decay": 0.1}
@@ -73,9 +73,15 @@ OPTIMIZERS = {
 }
 
 
+# Muon takes no biases, GaLore and APOLLO need options that name their matrices, Adafactor without a learning rate has
+# a schedule of its own, and the last two keep state where no checkpoint has it.
+LEFT_OUT = ("Muon", "GaLore", "APOLLO", "Adafactor without lr", "GrokAdamW", "everything")
+TRAINED = [name for name in OPTIMIZERS if name not in LEFT_OUT]
+
+
 def make(name: str, dtype: torch.dtype) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
-    """The same weights and the same optimizer each time. One weight has more elements than 8-bit states start with."""
-    maker = OPTIMIZERS[name]
+    """The same weights and the same optimizer each time. One weight has as many elements as 8-bit states need."""
+    maker = maker_of(name)
     generator = torch.Generator().manual_seed(1)
     shapes = [(40, 30), (512, 16), (30,), (3,)]
     weights = [torch.nn.Parameter(normal(shape, dtype, generator)) for shape in shapes]
@@ -87,6 +93,13 @@ def make(name: str, dtype: torch.dtype) -> tuple[list[torch.nn.Parameter], torch
     if hasattr(optimizer, "train"):
         optimizer.train()
     return weights, optimizer
+
+
+def maker_of(name: str) -> Maker:
+    """Skips the test where the optimizer is not here."""
+    if OPTIMIZERS[name].optimizer_class is None:
+        pytest.skip(f"{OPTIMIZERS[name].path} is not here")
+    return OPTIMIZERS[name]
 
 
 def bits(value, seen=()):
@@ -122,7 +135,7 @@ class MuonBesideAdamW(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, **options})
         weights = [weight for group in self.param_groups for weight in group["params"]]
         self.inner = [
-            OPTIMIZERS["Muon"].optimizer_class([weight for weight in weights if weight.dim() == 2], lr=lr),
+            maker_of("Muon").optimizer_class([weight for weight in weights if weight.dim() == 2], lr=lr),
             torch.optim.AdamW([weight for weight in weights if weight.dim() != 2], lr=lr),
         ]
         self._share()
