@@ -1,5 +1,6 @@
 """Every test runs offline, on one thread, and finds the scripts of the repository as they find each other."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 REPOSITORY = Path(__file__).resolve().parents[1]
 for folder in ("recipes", "glue_runs", "cifar_runs"):
     sys.path.insert(0, str(REPOSITORY / folder))
+
+
+def pytest_collection_finish():
+    """The host collects garbage in every training run, and the modules imported by now are most of what it looks at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
