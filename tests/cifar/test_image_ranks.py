@@ -10,6 +10,7 @@ from .test_batch_norm import check_statistics
 from .test_image_examples import seen_by, windows
 
 
+pytestmark = pytest.mark.xdist_group("ranks")
 WORKERS = {"dataloader_num_workers": 2}
 CUT = {"save_strategy": "steps", "save_steps": 8, "dataloader_num_workers": 1}
 PER_SHARD = runs.UPDATES_PER_EPOCH // 2 + 1
@@ -27,7 +28,7 @@ def runs_on_two(tmp_path_factory):
         "sam@cut": runs.Run("sam", arguments=CUT, stop=8),
         "sam@resumed": runs.Run("sam", arguments=CUT, resume_from=str(folder / "sam" / "checkpoint-8")),
     }
-    return launch(2, wanted, folder, worker="../cifar/runs.py")
+    return launch(2, wanted, folder, module="tests.cifar.runs")
 
 
 def same_bits(left, right):
