@@ -1,11 +1,12 @@
 """Every test runs offline, on one thread, and finds the scripts of the repository as they find each other."""
 
-import gc
 import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.garbage import spare_what_is_imported
 
 
 # Before datasets and evaluate are imported, which read it once.
@@ -14,14 +15,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Folders whose files stay together too, with what they share: ranks that wait for work, a local Hub.
+SHARING = {"distributed": "ranks", "host": "ranks", "hub": "hub"}
 for folder in ("recipes", "glue_runs", "cifar_runs"):
     sys.path.insert(0, str(REPOSITORY / folder))
 
 
+def pytest_collection_modifyitems(items):
+    """Where several processes share the tests out, those of one file stay together, unless a mark says otherwise."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(REPOSITORY / "tests")
+            item.add_marker(pytest.mark.xdist_group(SHARING.get(file.parts[0], str(file))))
+
+
 def pytest_collection_finish():
-    """The host collects garbage in every training run, and the modules imported by now are most of what it looks at."""
-    gc.collect()
-    gc.freeze()
+    spare_what_is_imported()
 
 
 @pytest.fixture(scope="session")
