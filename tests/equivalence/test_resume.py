@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import cache
 
 import pytest
 import torch
@@ -34,11 +35,17 @@ def make_run(name: str, **options) -> harness.Run:
     return harness.Run(**values)
 
 
+@pytest.fixture(scope="module")
+def train_whole(tmp_path_factory):
+    """`train_whole(name)` trains without a stop, once."""
+    return cache(lambda name: harness.train(make_run(name), tmp_path_factory.mktemp("whole")))
+
+
 @pytest.mark.parametrize("stop", [5, 8, UPDATES_PER_EPOCH, 20])
 @pytest.mark.parametrize("name", METHODS)
-def test_resumed_equals_uninterrupted(name, stop, tmp_path):
+def test_resumed_equals_uninterrupted(name, stop, train_whole, tmp_path):
     """In the middle and at the end of an epoch (11 updates each, 4 with accumulation)."""
-    whole = harness.train(make_run(name), tmp_path / "whole")
+    whole = train_whole(name)
     harness.train(make_run(name, stop_after=stop), tmp_path / "cut")
     resumed = harness.train(make_run(name, resume_from=str(tmp_path / f"cut/checkpoint-{stop}")), tmp_path / "cut")
     assert resumed["state"]["global_step"] == whole["state"]["global_step"]
