@@ -25,8 +25,7 @@ def pytest_collection_modifyitems(items):
     """Where several processes share the tests out, those of one file stay together, unless a mark says otherwise."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            file = item.path.relative_to(REPOSITORY / "tests")
-            item.add_marker(pytest.mark.xdist_group(SHARING.get(file.parts[0], str(file))))
+            item.add_marker(pytest.mark.xdist_group(SHARING.get(item.path.parent.name, item.nodeid.split("::")[0])))
 
 
 def pytest_collection_finish():
