@@ -15,17 +15,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Folders whose files stay together too, with what they share: ranks that wait for work, a local Hub.
-SHARING = {"distributed": "ranks", "host": "ranks", "hub": "hub"}
+# Files that share what takes long to start: ranks that wait for work, a local Hub.
+TOGETHER = {"ranks": ("tests/distributed/", "tests/host/", "tests/cifar/test_image_ranks.py"), "hub": ("tests/hub/",)}
 for folder in ("recipes", "glue_runs", "cifar_runs"):
     sys.path.insert(0, str(REPOSITORY / folder))
 
 
-def pytest_collection_modifyitems(items):
-    """Where several processes share the tests out, those of one file stay together, unless a mark says otherwise."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(SHARING.get(item.path.parent.name, item.nodeid.split("::")[0])))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where several processes share the tests out by file, those `TOGETHER` stay in one as well."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class InGroups(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            groups = (group for group, paths in TOGETHER.items() if nodeid.startswith(paths))
+            return next(groups, super()._split_scope(nodeid))
+
+    return InGroups(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish():

@@ -10,7 +10,6 @@ from .test_batch_norm import check_statistics
 from .test_image_examples import seen_by, windows
 
 
-pytestmark = pytest.mark.xdist_group("ranks")
 WORKERS = {"dataloader_num_workers": 2}
 CUT = {"save_strategy": "steps", "save_steps": 8, "dataloader_num_workers": 1}
 PER_SHARD = runs.UPDATES_PER_EPOCH // 2 + 1
