@@ -4,7 +4,7 @@ import hashlib
 import os
 import pydoc
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +218,6 @@ def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] 
         "rng": torch.get_rng_state(),
         "trace": trace,
     }
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    return asdict(run)
 
 
 def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
