@@ -13,7 +13,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from .checkpoints import CheckpointMixin, WholeCheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
-from .engine import GradientEngine, MicroBatch, normalization_modules
+from .engine import GradientEngine, MicroBatch, Window, normalization_modules
 from .hub import HubMixin
 from .methods import METHODS, Update
 from .nonfinite import LossWatch, drop_nonfinite_gradient, statistics_of
@@ -53,6 +53,8 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         self._place = (self.args.process_index, self.args.world_size, self.args.ddp_timeout_delta)
         self._pairs = Pairs(*self._place) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
+        if not self.sam_method.is_stock:
+            self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
         self._window: list[MicroBatch] = []
@@ -84,27 +86,32 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
             self.optimizer.train()
         engine = self._engine(model, kwargs)
-        update = self.state.global_step + 1
-        answering = naming_silent_ranks(*self._place, during=f"update {update}")
+        answering = naming_silent_ranks(*self._place, during=f"update {self.state.global_step + 1}")
         with answering, engine.undone_on_failure():
-            for callback in self._window_callbacks():
-                self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-            rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
-            before = statistics_of(model) if self.sam_config.skip_nonfinite_updates else []
-            result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming))
-            if self.sam_config.skip_nonfinite_updates and engine.scaler is None:
-                drop_nonfinite_gradient(engine, before)
-            self._observations.add_result(result)
-            if self.sam_config.schedule.varies and rho is not None:
-                self._observations.add({"sam/rho": torch.tensor(rho)})
-            # The engine has counted what was really computed, and the loop goes on to count its estimate.
-            self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
-            statistics = normalization_modules(model)
-            if statistics and self.args.world_size > 1:
-                broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
+            loss = self._update(engine, window, upcoming)
         if self.args.logging_nan_inf_filter:
             # The host waits for the loss of every update as well.
             self._losses.report()
+        return loss
+
+    def _update(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> Tensor:
+        for callback in self._window_callbacks():
+            self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
+        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
+        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        may_skip = self.sam_config.skip_nonfinite_updates and engine.scaler is None
+        before = statistics_of(engine.model) if may_skip else []
+        result = self.sam_method.update_gradient(engine, update)
+        if may_skip:
+            drop_nonfinite_gradient(engine, before)
+        self._observations.add_result(result)
+        if self.sam_config.schedule.varies and rho is not None:
+            self._observations.add({"sam/rho": torch.tensor(rho)})
+        # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
+        self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
+        statistics = normalization_modules(engine.model)
+        if statistics and self.args.world_size > 1:
+            broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
         return result.loss
 
     def _window_callbacks(self) -> list[WindowCallback]:
@@ -152,6 +159,7 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         # Here the host first says how long the run will be.
         if not self.sam_method.is_stock:
             self.sam_config.schedule.check(num_training_steps)
+            self.sam_method.choose(self.model)
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:

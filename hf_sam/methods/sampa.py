@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
-from ..lookahead import can_trial, gradient_step, trial_step
+from ..lookahead import gradient_step, trial_step
+from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
 from ..parallel.exchange import share_scalars
 from ..perturbations import PERTURBATIONS
 from ..rng import preserved_rng
-from ..setting import Setting
 from ..weights import global_norm, preserved_weights
 from .base import PERTURBATION_PREFIX, Method, Update
 from .sam import SAM_BIBTEX
@@ -26,14 +26,6 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
     url       = {https://arxiv.org/abs/2410.10683}
 }"""
 ON_SEVERAL_RANKS = "on several ranks"
-OPTIMIZERS_WITH_TRIAL_STEP = ("adamw_torch", "adamw_torch_fused")
-
-
-def _without_trial_step(setting: Setting) -> str | None:
-    if setting.optimizer_class is None:
-        known = setting.optimizer_name in OPTIMIZERS_WITH_TRIAL_STEP
-        return None if known else f"optim={setting.optimizer_name!r}"
-    return None if can_trial(setting.optimizer_class) else setting.optimizer_class.__name__
 
 
 class SAMPa(Method):
@@ -84,11 +76,13 @@ class SAMPa(Method):
             instead="use method='sam'",
         ),
         Conflict(
-            option="{}",
-            found=lambda s: _without_trial_step(s) if s.config.lookahead == "optimizer" else None,
-            why="whose trial step is not known",
-            instead=f"set lookahead='gradient', or use one of {', '.join(OPTIMIZERS_WITH_TRIAL_STEP)}",
-            under="with lookahead='optimizer'",
+            option="ZeroRedundancyOptimizer",
+            found=lambda s: (
+                s.several_ranks and s.config.lookahead == "optimizer" and "ZeroRedundancyOptimizer" in class_names(s)
+            ),
+            why="since its step waits for all ranks, and only one of each pair takes the trial step",
+            instead="set lookahead='gradient'",
+            under="with lookahead='optimizer' on several ranks",
         ),
         Conflict(
             option="dispatch_batches=True of accelerator_config",
@@ -148,6 +142,10 @@ class SAMPa(Method):
     @property
     def rank_of_statistics(self) -> int:
         return 0 if self.pairs is None else 1
+
+    @property
+    def part_of_window(self) -> tuple[int, int]:
+        return (0, 1) if self.pairs is None else (self.pairs.rank % 2, 2)
 
     def reset(self) -> None:
         super().reset()
@@ -226,6 +224,7 @@ class SAMPa(Method):
         if self.pairs.role is Role.PERTURBED or upcoming is None:
             perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
         else:
+            self.advance(engine, self.lookahead_gradient, update)
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -236,10 +235,7 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
-        # In the model's order, so that a resumed run adds up the same norm.
-        lookahead = self.lookahead_gradient
-        ascent = {weight: lookahead[weight] for weight in engine.weights if weight in lookahead}
-        with self.perturbed(engine, ascent, update.rho, keep=keep) as norm:
+        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
             loss = engine.gradient(update.window, track_statistics=False)
         return loss, norm
 

@@ -6,7 +6,7 @@ nothing for one pair) and swaps the result with its partner (B bytes sent). Noth
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
@@ -180,6 +180,19 @@ class PairExchange:
         for work in dist.batch_isend_irecv(operations):
             work.wait()
         self.bytes_sent += sent.nbytes
+
+
+def world_size() -> int:
+    """The number of ranks; 1 without `torch.distributed`."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """In place, over all ranks, one collective for each of `tensors`; on a single process nothing."""
+    if (ranks := world_size()) > 1:
+        for tensor in tensors:
+            tensor.div_(ranks)
+            dist.all_reduce(tensor)
 
 
 def share_scalars(values: list[Tensor], device: torch.device) -> Tensor:
