@@ -21,7 +21,7 @@ from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
-from .parallel.failures import naming_silent_ranks
+from .parallel.failures import follow_timeout, naming_silent_ranks
 from .restore import all_brought_back, brought_back
 from .validation import check_compatibility
 
@@ -51,6 +51,7 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
         method = METHODS[self.sam_config.method]
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._place = (self.args.process_index, self.args.world_size, self.args.ddp_timeout_delta)
+        follow_timeout(self.args.ddp_timeout_delta)
         self._pairs = Pairs(*self._place) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
         if not self.sam_method.is_stock:

@@ -1,9 +1,10 @@
 """A rank that does not answer: in goes the error of a rank that waited for it, out comes one that says for whom."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -54,6 +55,13 @@ def naming_silent_ranks(rank: int, ranks: int, timeout: timedelta, during: str) 
         ) from error
 
 
+def follow_timeout(timeout: timedelta) -> None:
+    """Let the group of all ranks wait no longer than `timeout`: with `use_cpu` the host does not pass it on."""
+    set_timeout = getattr(dist.distributed_c10d, "_set_pg_timeout", None)
+    if dist.is_initialized() and dist.get_backend() == dist.Backend.GLOO and set_timeout is not None:
+        set_timeout(timeout)
+
+
 def _is_about_ranks(error: Exception) -> bool:
     # Gloo raises plain RuntimeErrors.
     known = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
@@ -62,16 +70,21 @@ def _is_about_ranks(error: Exception) -> bool:
 
 def _silent_ranks(rank: int, ranks: int) -> list[int]:
     """Those that do not say, in the store that all ranks share, that they too have given up waiting."""
-    try:
+    others = [other for other in range(ranks) if other != rank]
+    heard: set[int] = set()
+    # In a thread, which may be left behind: where the store cannot be reached, asking it may never end.
+    roll_call = threading.Thread(target=_call_the_roll, args=(rank, others, heard), daemon=True)
+    roll_call.start()
+    roll_call.join(ROLL_CALL)
+    return [other for other in others if other not in heard]
+
+
+def _call_the_roll(rank: int, others: list[int], heard: set[int]) -> None:
+    with suppress(RuntimeError, ValueError):
         store = dist.distributed_c10d._get_default_store()
         key = f"hf_sam/gave_up/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store.set(f"{key}/{rank}", "")
         deadline = time.monotonic() + ROLL_CALL
-        while True:
-            silent = [other for other in range(ranks) if other != rank and not store.check([f"{key}/{other}"])]
-            if not silent or time.monotonic() > deadline:
-                return silent
+        while len(heard) < len(others) and time.monotonic() < deadline:
+            heard.update(other for other in others if store.check([f"{key}/{other}"]))
             time.sleep(0.05)
-    except (RuntimeError, ValueError):
-        # The store is kept by a process that is gone too.
-        return []
