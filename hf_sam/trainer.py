@@ -188,6 +188,10 @@ class SAMTrainerMixin(WholeCheckpointMixin, CheckpointMixin, HubMixin):
             return super().get_train_dataloader()
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        if self.state.global_step >= self.state.max_steps and not self.sam_method.is_stock:
+            # Resumed after its last update, which the host would follow with another one before it looks.
+            self.control.should_training_stop = True
+            return [], None
         if not self.sam_method.needs_upcoming_window:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._stream is None:
