@@ -5,7 +5,8 @@ Methods see training through this object alone. It knows how a model is run, not
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,11 +16,15 @@ from torch.optim import Optimizer
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What the host passes to one `training_step`, with the number of micro-batches by which it scales the loss."""
+    """
+    What the host passes to one `training_step`, with the number of micro-batches by which it scales the loss, and what
+    it prepared from the inputs in the first pass, for the passes after that.
+    """
 
     inputs: Any
     num_items_in_batch: Tensor | int | None = None
     accumulation_steps: int = 1
+    prepared: list[Any] = field(default_factory=list, repr=False, compare=False)
 
 
 Window = Sequence[MicroBatch]
@@ -43,6 +48,8 @@ class GradientEngine:
         run_micro_batch (`Callable[[MicroBatch], Tensor]`): the host's forward and backward pass; returns the loss.
         no_sync (`Callable`): context in which gradients stay on their rank.
         device (`torch.device`): where the losses are.
+        passes (`Callable[[Window, bool], ContextManager]`): around all passes for one gradient of a window; whether
+            the host counts it.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
     """
 
@@ -51,19 +58,36 @@ class GradientEngine:
     run_micro_batch: Callable[[MicroBatch], Tensor]
     no_sync: Callable[[], AbstractContextManager]
     device: torch.device
+    passes: Callable[[Window, bool], AbstractContextManager] = lambda window, counted: nullcontext()
     scaler: Any = None
 
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """The trainable parameters, in the order of the model."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """The trainable weights: those of the optimizer, in the order of the model, then what the model has not."""
+        stepped = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        of_model = list(self.model.parameters())
+        ours, known = set(stepped), set(of_model)
+        weights = [weight for weight in of_model if weight in ours]
+        return [w for w in [*weights, *(w for w in stepped if w not in known)] if w.requires_grad]
+
+    @cached_property
+    def _with_gradients(self) -> list[Tensor]:
+        """As `weights`, and what the model trains but the optimizer does not step, which the host's clipping sees."""
+        ours = set(self.weights)
+        return [*self.weights, *(w for w in self.model.parameters() if w.requires_grad and w not in ours)]
 
     @property
     def loss_scale(self) -> Tensor | None:
         """The factor that all gradients carry now, as a scalar on the device; `None` without a scaler."""
         return None if self.scaler is None else self.scaler.scale(torch.ones((), device=self.device))
 
-    def gradient(self, window: Window, synchronize: bool = True, track_statistics: bool = True) -> Tensor:
+    def gradient(
+        self,
+        window: Window,
+        synchronize: bool = True,
+        track_statistics: bool = True,
+        counted: bool | None = None,
+    ) -> Tensor:
         """
         Add the gradient of `window` at the current weights to `.grad`; returns the loss, a scalar as the host logs it.
 
@@ -72,9 +96,13 @@ class GradientEngine:
             synchronize (`bool`, *optional*, defaults to `True`): average over the data-parallel ranks, in the backward
                 pass of the last micro-batch.
             track_statistics (`bool`, *optional*, defaults to `True`): let the running statistics of BatchNorm move.
+            counted (`bool`, *optional*, defaults to `track_statistics`): let the host count this pass, and keep what it
+                collects for its log. One pass over each window is.
         """
         loss = torch.zeros((), device=self.device)
-        with nullcontext() if track_statistics else frozen_statistics(self.model):
+        counted = track_statistics if counted is None else counted
+        statistics = nullcontext() if track_statistics else frozen_statistics(self.model)
+        with statistics, self.passes(window, counted):
             for position, micro_batch in enumerate(window, start=1):
                 last = position == len(window)
                 with nullcontext() if synchronize and last else self.no_sync():
@@ -83,7 +111,7 @@ class GradientEngine:
 
     def take_gradients(self) -> dict[Tensor, Tensor]:
         """Hand over what is in `.grad`, weight -> gradient, and leave it empty. Weights without one are absent."""
-        gradients = {weight: weight.grad for weight in self.weights if weight.grad is not None}
+        gradients = {weight: weight.grad for weight in self._with_gradients if weight.grad is not None}
         for weight in gradients:
             weight.grad = None
         return gradients

@@ -1,6 +1,5 @@
 """The host's hooks, led to a training method. Knows the Trainer, and no arithmetic."""
 
-import copy
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from .callbacks import WindowCallback
 from .config import SAM_CONFIG_NAME, SAMConfig
 from .engine import GradientEngine, MicroBatch, normalization_modules
+from .host_passes import HostPasses
 from .hub import HubMixin
 from .methods import METHODS
 from .observations import Observations
@@ -60,7 +60,9 @@ class SAMTrainerMixin(HubMixin):
         self.sam_method = method(self.sam_config, self._pairs)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
+        self._passes = HostPasses(self, self._pairs)
         self._window: list[MicroBatch] = []
+        self._upcoming: list[MicroBatch] = []
         self._stream: WindowStream | None = None
         self._observations = Observations()
 
@@ -76,18 +78,20 @@ class SAMTrainerMixin(HubMixin):
         if self.sam_method.is_stock:
             return super().training_step(model, inputs, num_items_in_batch, **kwargs)
         steps = getattr(self, "current_gradient_accumulation_steps", 1)
-        self._window.append(MicroBatch(inputs, num_items_in_batch, steps))
+        seen = [micro_batch for micro_batch in self._upcoming if micro_batch.inputs is inputs]
+        self._window.append(seen[0] if seen else MicroBatch(inputs, num_items_in_batch, steps))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
 
         window, self._window = self._window, []
         upcoming = None
         if self._stream is not None and self._stream.upcoming is not None:
-            upcoming = as_window(*self._stream.upcoming)
+            self._upcoming = upcoming = as_window(*self._stream.upcoming)
+        self._passes.turn_of(window)
         if callable(getattr(self.optimizer, "train", None)):
             # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
             self.optimizer.train()
-        engine = self._engine(model, kwargs)
+        engine = self._engine(model, window, kwargs)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
         result = self.sam_method.window_gradient(engine, window, upcoming)
@@ -102,14 +106,17 @@ class SAMTrainerMixin(HubMixin):
     def _window_callbacks(self) -> list[WindowCallback]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WindowCallback)]
 
-    def _engine(self, model: nn.Module, kwargs: dict[str, Any]) -> GradientEngine:
+    def _engine(self, model: nn.Module, window: list[MicroBatch], kwargs: dict[str, Any]) -> GradientEngine:
         host_step, flos_of = super().training_step, super().floating_point_ops
 
         def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
             self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
             self.current_flos += flos_of(micro_batch.inputs)
-            # The host may take labels out of its inputs, and every pass needs them.
-            return host_step(model, copy.copy(micro_batch.inputs), micro_batch.num_items_in_batch, **kwargs)
+            items = micro_batch.num_items_in_batch
+            # Where the host multiplies by the number of ranks, the gradient is averaged over half of them, and what it
+            # gathers is what the ranks at the same window have.
+            with self._shards_for_ranks() if self._pairs else nullcontext():
+                return self._passes.run(lambda inputs: host_step(model, inputs, items, **kwargs), micro_batch)
 
         return GradientEngine(
             model=model,
@@ -117,13 +124,12 @@ class SAMTrainerMixin(HubMixin):
             run_micro_batch=run_micro_batch,
             no_sync=partial(self.accelerator.no_sync, model=model),
             device=self.args.device,
+            passes=partial(self._passes.of, current=window),
             scaler=self.accelerator.scaler,
         )
 
-    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Where the host, or a subclass, multiplies by the number of ranks, the gradient is averaged over half of them.
-        with self._shards_for_ranks() if self._pairs else nullcontext():
-            return super().compute_loss(model, inputs, *args, **kwargs)
+    def _prepare_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        return self._passes.prepare(partial(super()._prepare_inputs, *args, **kwargs))
 
     @contextmanager
     def _shards_for_ranks(self) -> Iterator[None]:
@@ -144,7 +150,8 @@ class SAMTrainerMixin(HubMixin):
             self._forget_run()
 
     def _forget_run(self) -> None:
-        self._window, self._observations = [], Observations()
+        self._window, self._upcoming, self._observations = [], [], Observations()
+        self._passes = HostPasses(self, self._pairs)
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -197,6 +204,7 @@ class SAMTrainerMixin(HubMixin):
         """Adds what the method saw since the last log, as means over updates and ranks, beside the training loss."""
         # All ranks come here together when the control says so; a user's own `log` may come from one rank.
         if self._observations and "loss" in logs and self.control.should_log:
+            self._passes.tell_partner()
             logs |= self._observations.drain(self.args.device, self.args.world_size)
         super().log(logs, *args, **kwargs)
 
@@ -216,9 +224,9 @@ class SAMTrainerMixin(HubMixin):
                 {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
             )
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        if self._sharded_by_host or not load_renamed_weights(self.model, checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **kwargs)
 
     def _load_best_model(self) -> None:
         if self._sharded_by_host or not load_renamed_weights(self.model, self.state.best_model_checkpoint):

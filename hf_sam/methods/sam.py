@@ -50,13 +50,12 @@ class SAM(Method):
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             loss = engine.gradient(window, synchronize=share_ascent)
         ascent = engine.take_gradients()
-        weights = list(ascent)
+        weights = [weight for weight in engine.weights if weight in ascent]
+        gradients = [ascent[weight] for weight in weights]
         with preserved_weights(weights):
-            displacement, norm = self.perturbation(
-                list(ascent.values()), weights, loss_scale=engine.loss_scale, consume=True
-            )
+            displacement, norm = self.perturbation(gradients, weights, loss_scale=engine.loss_scale, consume=True)
             displace(weights, displacement)
-            del ascent, displacement
+            del ascent, gradients, displacement
             engine.put_gradients(accumulated)
             perturbed_loss = engine.gradient(window, synchronize=share_descent, track_statistics=False)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
