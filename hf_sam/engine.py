@@ -18,13 +18,14 @@ from torch.optim import Optimizer
 class MicroBatch:
     """
     What the host passes to one `training_step`, with the number of micro-batches by which it scales the loss, and what
-    it prepared from the inputs in the first pass, for the passes after that.
+    it prepared from the inputs in the first pass, for the passes after that: each result of its `_prepare_inputs`, and
+    where the random streams stood then if they had moved.
     """
 
     inputs: Any
     num_items_in_batch: Tensor | int | None = None
     accumulation_steps: int = 1
-    prepared: list[Any] = field(default_factory=list, repr=False, compare=False)
+    prepared: list[tuple[Any, Any]] = field(default_factory=list, repr=False, compare=False)
 
 
 Window = Sequence[MicroBatch]

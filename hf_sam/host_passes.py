@@ -6,23 +6,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from .engine import MicroBatch, Window
 from .host_state import HostState, copy_containers, make_changes
 from .parallel import Pairs, Role
+from .rng import RandomState, seed_all
 
 
 class HostPasses:
     """
     Args:
         trainer (`Trainer`): the host.
+        same_masks (`bool`): whether all passes over a micro-batch draw the same random numbers.
         pairs ([`Pairs`], *optional*): of a method whose ranks work on different windows.
     """
 
-    def __init__(self, trainer: Any, pairs: Pairs | None = None):
+    def __init__(self, trainer: Any, same_masks: bool, pairs: Pairs | None = None):
         self._trainer = trainer
+        self._same_masks = same_masks
         self._pairs = pairs
         self._running: tuple[MicroBatch, bool] | None = None
         self._replayed = 0
@@ -76,13 +80,21 @@ class HostPasses:
             return prepare()
         micro_batch, is_first = self._running
         if is_first:
+            before = RandomState.capture(self._trainer.args.device)
             prepared = prepare()
-            micro_batch.prepared.append(copy_containers(prepared))
+            after = RandomState.capture(self._trainer.args.device)
+            micro_batch.prepared.append((copy_containers(prepared), None if after.same_as(before) else after))
             return prepared
-        if self._replayed < len(micro_batch.prepared):
-            self._replayed += 1
-            return copy_containers(micro_batch.prepared[self._replayed - 1])
-        return prepare()
+        if self._replayed == len(micro_batch.prepared):
+            return prepare()
+        prepared, after = micro_batch.prepared[self._replayed]
+        self._replayed += 1
+        if after is not None:
+            # The stream goes on from what was drawn to prepare, as in one step of the host.
+            after.restore()
+            if not self._same_masks:
+                seed_all(int(torch.randint(2**62, ())))
+        return copy_containers(prepared)
 
     def tell_partner(self) -> None:
         """A rank whose passes are never counted takes over from its partner what was, since the last call."""

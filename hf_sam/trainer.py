@@ -60,7 +60,7 @@ class SAMTrainerMixin(HubMixin):
         self.sam_method = method(self.sam_config, self._pairs)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
-        self._passes = HostPasses(self, self._pairs)
+        self._passes = HostPasses(self, self.sam_config.same_dropout_mask, self._pairs)
         self._window: list[MicroBatch] = []
         self._upcoming: list[MicroBatch] = []
         self._stream: WindowStream | None = None
@@ -151,7 +151,7 @@ class SAMTrainerMixin(HubMixin):
 
     def _forget_run(self) -> None:
         self._window, self._upcoming, self._observations = [], [], Observations()
-        self._passes = HostPasses(self, self._pairs)
+        self._passes = HostPasses(self, self.sam_config.same_dropout_mask, self._pairs)
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -64,10 +64,26 @@ def _problems(trainer: Any, config: SAMConfig) -> Iterator[str]:
             f"{named} with a pass that is not synchronised cannot be combined with ddp_static_graph=True, under which "
             "DDP expects every pass to be: leave it False, or use ascent_scope='global' without accumulation."
         )
+    if method.needs_upcoming_window and generates_inputs(trainer):
+        yield (
+            f"{named} cannot be combined with {host_name(trainer)}, which generates its inputs with the weights that are "
+            "trained, while this method looks at a window before its turn, at other weights: use method='sam'."
+        )
     if method.needs_upcoming_window and config.lookahead == "optimizer":
         yield from _trial_step_problems(trainer, named, optimizer_name)
     if method.runs_in_pairs and several_ranks:
         yield from _pair_problems(trainer, named)
+
+
+def generates_inputs(trainer: Any) -> bool:
+    """Whether the host draws completions from the model while it trains, as trl's online trainers do."""
+    return any(hasattr(trainer, name) for name in ("_generate_and_score_completions", "_buffered_inputs"))
+
+
+def host_name(trainer: Any) -> str:
+    """The class that the mixin stands in front of."""
+    return next(cls.__name__ for cls in type(trainer).__mro__ if not cls.__module__.startswith("hf_sam")
+                and "SAMTrainerMixin" not in {base.__name__ for base in cls.__mro__})
 
 
 def _trial_step_problems(trainer: Any, named: str, optimizer_name: str) -> Iterator[str]:
