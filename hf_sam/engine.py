@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .rng import preserved_rng
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -109,6 +111,19 @@ class GradientEngine:
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
         return loss
+
+    def idle(self, window: Window, passes: int) -> None:
+        """
+        Run `passes` passes that count for nothing, while other ranks have more micro-batches: what the host's loss
+        exchanges between all ranks is exchanged as often by each. Gradients and random streams stay as they are.
+        """
+        if passes <= 0:
+            return
+        gradients = self.take_gradients()
+        with preserved_rng(self.device):
+            self.gradient([window[0]] * passes, synchronize=False, track_statistics=False)
+        self.take_gradients()
+        self.put_gradients(gradients)
 
     def take_gradients(self) -> dict[Tensor, Tensor]:
         """Hand over what is in `.grad`, weight -> gradient, and leave it empty. Weights without one are absent."""

@@ -76,7 +76,7 @@ class SAMPa(Method):
     def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
         """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
         if self.exchange is not None:
-            self.exchange.attach(engine.model)
+            self.exchange.attach(engine.model, engine.weights)
             self.exchange.average_over_world()
         loss_scale = engine.loss_scale
         engine.gradient(window, track_statistics=False)
@@ -102,13 +102,16 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _side_by_side(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> WindowResult:
-        self.exchange.attach(engine.model)
+        self.exchange.attach(engine.model, engine.weights)
         if upcoming is None:
             self.exchange.average_over_world()
         else:
             self.exchange.mix(self.config.sampa_lambda, self.lookahead_gradient, engine.loss_scale)
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
+        if upcoming is not None:
+            own = window if self.pairs.role is Role.PERTURBED else upcoming
+            engine.idle(own, max(len(window), len(upcoming)) - len(own))
         if self.pairs.role is Role.PERTURBED or upcoming is None:
             perturbed_loss, norm = self._perturbed_pass(engine, window, consume=True)
         else:

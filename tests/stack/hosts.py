@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from datasets import concatenate_datasets
 
@@ -266,3 +267,9 @@ def make_trainer(name: str, folder: Path, config: SAMConfig | None, over: type |
     if config is not None:
         base, options = type("Sharp" + base.__name__, (SAMTrainerMixin, base), {}), options | {"sam_config": config}
     return base(**options)
+
+
+HERE = [
+    pytest.param(name, marks=pytest.mark.skipif(not host.is_here, reason=f"needs {host.package}"))
+    for name, host in HOSTS.items()
+]

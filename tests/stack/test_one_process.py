@@ -5,10 +5,7 @@ from functools import cache
 import pytest
 
 from tests.stack import cells
-from tests.stack.hosts import HOSTS
-
-
-HERE = [pytest.param(name, marks=pytest.mark.skipif(not host.is_here, reason=host.package)) for name, host in HOSTS.items()]
+from tests.stack.hosts import HERE, HOSTS
 
 
 @pytest.fixture(scope="module")
