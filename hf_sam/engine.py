@@ -16,18 +16,32 @@ from torch.optim import Optimizer
 from .rng import preserved_rng
 
 
+@dataclass
+class Record:
+    """
+    What the pass over a micro-batch that the host counts has left for the others.
+
+    Args:
+        prepared (`list`): each result of the host's `_prepare_inputs`, and where the random streams stood after it if
+            it had moved them.
+        counted (`bool`): of the first micro-batch of a window: whether the host has counted the window.
+        changes (`list`, *optional*): of the first micro-batch of a window: what the host counted and collected before
+            the window's turn.
+    """
+
+    prepared: list[tuple[Any, Any]] = field(default_factory=list)
+    counted: bool = False
+    changes: Any = None
+
+
 @dataclass(frozen=True)
 class MicroBatch:
-    """
-    What the host passes to one `training_step`, with the number of micro-batches by which it scales the loss, and what
-    it prepared from the inputs in the first pass, for the passes after that: each result of its `_prepare_inputs`, and
-    where the random streams stood then if they had moved.
-    """
+    """What the host passes to one `training_step`, with the number of micro-batches by which it scales the loss."""
 
     inputs: Any
     num_items_in_batch: Tensor | int | None = None
     accumulation_steps: int = 1
-    prepared: list[tuple[Any, Any]] = field(default_factory=list, repr=False, compare=False)
+    record: Record = field(default_factory=Record, repr=False, compare=False)
 
 
 Window = Sequence[MicroBatch]
@@ -35,11 +49,14 @@ Window = Sequence[MicroBatch]
 
 @dataclass(frozen=True)
 class WindowResult:
-    """Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient."""
+    """
+    Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
+    latter two are `None` where nothing was perturbed.
+    """
 
     loss: Tensor
-    perturbed_loss: Tensor
-    ascent_grad_norm: Tensor
+    perturbed_loss: Tensor | None
+    ascent_grad_norm: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -99,8 +116,8 @@ class GradientEngine:
             synchronize (`bool`, *optional*, defaults to `True`): average over the data-parallel ranks, in the backward
                 pass of the last micro-batch.
             track_statistics (`bool`, *optional*, defaults to `True`): let the running statistics of BatchNorm move.
-            counted (`bool`, *optional*, defaults to `track_statistics`): let the host count this pass, and keep what it
-                collects for its log. One pass over each window is.
+            counted (`bool`, *optional*, defaults to `track_statistics`): let the host count this pass, and keep what
+                it collects for its log. One pass over each window is.
         """
         loss = torch.zeros((), device=self.device)
         counted = track_statistics if counted is None else counted

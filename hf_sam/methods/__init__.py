@@ -1,11 +1,18 @@
-"""One file per training method. A new method is one file and one line here."""
+"""What to do with the gradients, one file each. A new method is one file and one line here, or `register_method`."""
 
-from .base import Method
+from ..components import Registry
+from .base import Method, Update
 from .sam import SAM
 from .sampa import SAMPa
 from .stock import Stock
 
 
-METHODS: dict[str, type[Method]] = {"none": Stock, "sam": SAM, "sampa": SAMPa}
+METHODS = Registry("method", Method)
+METHODS.register("none", Stock)
+METHODS.register("sam", SAM)
+METHODS.register("sampa", SAMPa)
 
-__all__ = ["METHODS", "Method"]
+#: Makes a class known: `register_method("name", Class)`, or as a decorator, `@register_method("name")`.
+register_method = METHODS.register
+
+__all__ = ["METHODS", "Method", "Update", "register_method"]

@@ -1,14 +1,40 @@
-"""What the Trainer asks of a training method."""
+"""What to do with the gradients: in goes an update's window, out comes the gradient that the optimizer steps with."""
 
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..components import Component
 from ..engine import GradientEngine, Window, WindowResult
+from ..perturbations import PERTURBATIONS, Ascent
+from ..rng import preserved_rng
+from ..weights import displace, preserved_weights
 
 
-class Method(ABC):
+PERTURBATION_PREFIX = "perturbation/"
+
+
+@dataclass(frozen=True)
+class Update:
+    """
+    One update as a method sees it.
+
+    Args:
+        window (`Window`): W_t, at least one micro-batch.
+        rho (`float`, *optional*): radius ρ_t; `None` outside of the schedule, for a stock update.
+        upcoming (`Window`, *optional*): W_{t+1}, for a method that `needs_upcoming_window`, if there is one.
+    """
+
+    window: Window
+    rho: float | None
+    upcoming: Window | None = None
+
+
+class Method(Component):
     """
     A method is asked for the gradient of one window at a time. It owns its state, which starts empty.
 
@@ -16,8 +42,14 @@ class Method(ABC):
         config ([`SAMConfig`]): the options.
         pairs ([`~hf_sam.parallel.Pairs`], *optional*): for a method that `runs_in_pairs`, the place of this process
             among several; `None` on a single process and for other methods.
+
+    Attributes:
+        options: an instance of `options_class`, what the user set as `method_args`.
+        perturbation ([`~hf_sam.perturbations.Perturbation`]): where to perturb.
     """
 
+    #: The options of `SAMConfig` that all methods may share and that this one uses.
+    shared_options: ClassVar[tuple[str, ...]] = ("rho", "same_dropout_mask")
     #: The host's own step is used, untouched.
     is_stock = False
     #: `window_gradient` needs the next window too, so windows are read one ahead.
@@ -28,27 +60,97 @@ class Method(ABC):
     def __init__(self, config: Any, pairs: Any = None):
         self.config = config
         self.pairs = pairs
+        self.options = config.method_options
+        self.perturbation = PERTURBATIONS[config.perturbation](config.perturbation_options)
 
     @property
     @abstractmethod
     def gradients_per_update(self) -> int:
-        """How many gradients of one window this process computes for an update."""
+        """How many gradients of one window this process computes for an update that perturbs."""
 
     @property
     def rank_of_statistics(self) -> int:
         """A rank that computes the unperturbed pass; all others take over its running statistics after each update."""
         return 0
 
+    def update_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
+        """`window_gradient`, or that of the stock Trainer where the schedule does not perturb."""
+        if update.rho is None:
+            return self.stock_gradient(engine, update.window)
+        return self.window_gradient(engine, update)
+
     @abstractmethod
-    def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
+    def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         """Leave in `.grad` what the optimizer is to step with, and all weights with the bits they had before."""
 
-    def reset(self) -> None:  # noqa: B027
+    def stock_gradient(self, engine: GradientEngine, window: Window) -> WindowResult:
+        """Leave g(w; W) in `.grad`, averaged over all ranks."""
+        loss = engine.gradient(window)
+        return WindowResult(loss=loss, perturbed_loss=None, ascent_grad_norm=None)
+
+    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
+        """g(w; W), weight -> gradient, the same on all ranks, in a pass that counts for nothing."""
+        engine.gradient(window, track_statistics=False)
+        return engine.take_gradients()
+
+    def ascend(
+        self, engine: GradientEngine, window: Window, synchronize: bool = True
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """
+        The loss, and g(w; W) as weight -> gradient, taken out of `.grad`. It stays on its rank unless `synchronize`.
+
+        The pass draws the masks that the next one will draw (`same_dropout_mask`), and the random streams stand
+        afterwards where they stood, so that an update moves them as one step of the host.
+        """
+        with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
+            loss = engine.gradient(window, synchronize=synchronize)
+        return loss, engine.take_gradients()
+
+    @contextmanager
+    def perturbed(
+        self,
+        engine: GradientEngine,
+        ascent: dict[Tensor, Tensor],
+        rho: float,
+        loss_scale: Tensor | None = None,
+        keep: bool = False,
+    ) -> Iterator[Tensor]:
+        """
+        Inside the block the weights in `ascent` are at w + ε; afterwards they have their old bits. Yields the norm of
+        the ascent gradient.
+
+        Args:
+            ascent (`dict[Tensor, Tensor]`): weight -> gradient. Its memory is used for ε and it is left empty, unless
+                `keep`. Ignored by a perturbation that needs no gradient, which moves all trainable weights.
+            rho (`float`): radius.
+            loss_scale (`Tensor`, *optional*): factor that `ascent` carries under fp16.
+        """
+        weights = engine.weights
+        if self.perturbation.needs_gradient:
+            weights = [weight for weight in weights if weight in ascent]
+        gradients = [ascent[weight] for weight in weights if weight in ascent]
+        with preserved_weights(weights):
+            displacement, norm = self.perturbation(
+                Ascent(weights, gradients, rho, loss_scale, not keep, engine.optimizer)
+            )
+            del gradients
+            if not keep:
+                ascent.clear()
+            displace(weights, displacement)
+            del displacement
+            yield norm
+
+    def reset(self) -> None:
         """Forget all state: a new run of training begins."""
+        self.perturbation.reset()
 
     def state_dict(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
         """What a resumed run needs besides the weights and the optimizer's state. `names`: weight -> name."""
-        return {}
+        state = self.perturbation.state_dict(names)
+        return {f"{PERTURBATION_PREFIX}{name}": value for name, value in state.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:  # noqa: B027
+    def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
         """Take up what `state_dict` returned. `weights`: name -> weight."""
+        prefix = len(PERTURBATION_PREFIX)
+        own = {name[prefix:]: value for name, value in state.items() if name.startswith(PERTURBATION_PREFIX)}
+        self.perturbation.load_state_dict(own, weights)

@@ -21,8 +21,8 @@ from .topology import Pairs
 
 class PairLoading:
     """
-    Stands in for the `Accelerator` where data is dealt, counted and gathered: there are K shards instead of N, the same
-    for both ranks of a pair, and what a pass over a window gathers comes from the K ranks that look at that window.
+    Stands in for the `Accelerator` where data is dealt, counted and gathered: there are K shards instead of N, the
+    same for both ranks of a pair, and what a pass over a window gathers is of the K ranks that look at that window.
     Everything else is passed on, also what the host sets (sentence-transformers sets `even_batches`).
 
     Args:

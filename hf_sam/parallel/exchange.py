@@ -61,9 +61,9 @@ class PairExchange:
         foreign = len(set(weights) - set(ddp.parameters()))
         if foreign:
             raise ValueError(
-                f"SAMConfig.method='sampa' on several ranks cannot train the {foreign} weight(s) of the optimizer that "
-                "are not in DistributedDataParallel (such as those of a loss of sentence-transformers), whose gradients "
-                "nobody exchanges: make them a part of the model, or use method='sam'."
+                f"SAMConfig.method='sampa' on several ranks cannot train the {foreign} weights of the optimizer that "
+                "are not in DistributedDataParallel, whose gradients nobody exchanges: make them a part of the model, "
+                "or use method='sam'."
             )
         self.pairs.create_groups()
         ddp.register_comm_hook(self, PairExchange._reduce)

@@ -121,14 +121,14 @@ def test_a_vit_resumes_whatever_names_its_checkpoint_gives_to_the_weights(tmp_pa
 
 
 def test_the_best_vit_is_loaded_whatever_names_its_checkpoint_gives_to_the_weights(tmp_path):
-    # The loss rises from checkpoint to checkpoint, so that the first one is the best.
+    # The loss falls from checkpoint to checkpoint, so that by the highest loss the first one is the best.
     trainer = vit_trainer(
         tmp_path,
-        learning_rate=3.0,
         eval_strategy="steps",
         eval_steps=4,
         load_best_model_at_end=True,
         metric_for_best_model="loss",
+        greater_is_better=True,
     )
     trainer.train()
     best = trainer.state.best_model_checkpoint

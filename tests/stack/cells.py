@@ -1,4 +1,4 @@
-"""What is run of every host: in go its name and a folder, out come its weights and its log. Runs on any number of ranks."""
+"""What is run of every host, on any number of ranks: in go its name and a folder, out come its weights and its log."""
 
 from collections.abc import Callable
 from functools import partial

@@ -221,7 +221,7 @@ def _cross_encoder(folder, arguments):
 
 
 _NEGATIVES = partial(_sentences, "MultipleNegativesRankingLoss", ["a", "b"], None)
-_ONLY_ON_ONE = {("sampa", 2): "DistributedDataParallel"}
+_ONLY_ON_ONE = {("sampa", 2): "a loss that has weights of its own"}
 _NEVER = {("sampa", 1): GENERATES, ("sampa", 2): GENERATES}
 _ST = "sentence_transformers"
 # Losses of normalised embeddings have steep gradients, and the pooler of a BERT is not used.

@@ -37,7 +37,7 @@ def put_back(weights, saved):
 
 
 class TwoPass:
-    """Over a host: its loss has the value at the weights, and the gradient at the perturbed ones. One update is SAM."""
+    """Over a host: its loss has the value at the weights, and the gradient at the perturbed ones, which is SAM."""
 
     rho = 0.05
 

@@ -1,4 +1,4 @@
-"""Every host on one process: without a radius it is the stock class bit for bit, with one the independent reference."""
+"""Every host on one process: without a radius it is the stock class bit for bit, with one it is the reference."""
 
 from functools import cache
 

@@ -10,30 +10,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .engine import MicroBatch, Window
-from .host_state import HostState, copy_containers, make_changes
-from .parallel import Pairs, Role
-from .rng import RandomState, seed_all
+from ..engine import MicroBatch, Window
+from ..parallel import Pairs, Role
+from ..rng import RandomState, seed_all
+from .state import HostState, copy_containers, make_changes
 
 
 class HostPasses:
     """
     Args:
         trainer (`Trainer`): the host.
-        same_masks (`bool`): whether all passes over a micro-batch draw the same random numbers.
         pairs ([`Pairs`], *optional*): of a method whose ranks work on different windows.
     """
 
-    def __init__(self, trainer: Any, same_masks: bool, pairs: Pairs | None = None):
+    def __init__(self, trainer: Any, pairs: Pairs | None = None):
         self._trainer = trainer
-        self._same_masks = same_masks
         self._pairs = pairs
         self._running: tuple[MicroBatch, bool] | None = None
         self._replayed = 0
         self._counted = False
-        # Changes of a window that has been looked at ahead of its time, by its first micro-batch; and those since the
-        # last log, which the partner has not seen.
-        self._ahead: dict[int, list] = {}
+        # What was counted ahead of its time since the last log, which the partner has not seen.
         self._told: list[list] = []
 
     @contextmanager
@@ -46,13 +42,15 @@ class HostPasses:
                 What the host does in any other is undone.
             current (`Window`): that of this update. What is counted of a later one is kept until its turn.
         """
+        counted = counted and not window[0].record.counted
         now = counted and any(micro_batch is window[0] for micro_batch in current)
         before = None if now else HostState(self._trainer)
         self._counted = counted
         try:
             yield
-            if counted and not now:
-                self._ahead[id(window[0])] = before.changes()
+            if counted:
+                window[0].record.counted = True
+                window[0].record.changes = None if now else before.changes()
         finally:
             self._counted = False
             if before is not None:
@@ -60,15 +58,16 @@ class HostPasses:
 
     def turn_of(self, window: Window) -> None:
         """The update that `window` belongs to begins."""
-        changes = self._ahead.pop(id(window[0]), None)
-        if changes is not None:
-            make_changes(self._trainer, changes)
+        record = window[0].record
+        if record.changes is not None:
+            make_changes(self._trainer, record.changes)
             if self._pairs is not None:
-                self._told.append(changes)
+                self._told.append(record.changes)
+            record.changes = None
 
     def run(self, step: Callable[[Any], Tensor], micro_batch: MicroBatch) -> Tensor:
         """The host's forward and backward pass over `micro_batch`."""
-        self._running, self._replayed = (micro_batch, self._counted and not micro_batch.prepared), 0
+        self._running, self._replayed = (micro_batch, self._counted and not micro_batch.record.prepared), 0
         try:
             return step(copy_containers(micro_batch.inputs))
         finally:
@@ -83,16 +82,16 @@ class HostPasses:
             before = RandomState.capture(self._trainer.args.device)
             prepared = prepare()
             after = RandomState.capture(self._trainer.args.device)
-            micro_batch.prepared.append((copy_containers(prepared), None if after.same_as(before) else after))
+            micro_batch.record.prepared.append((copy_containers(prepared), None if after.same_as(before) else after))
             return prepared
-        if self._replayed == len(micro_batch.prepared):
+        if self._replayed == len(micro_batch.record.prepared):
             return prepare()
-        prepared, after = micro_batch.prepared[self._replayed]
+        prepared, after = micro_batch.record.prepared[self._replayed]
         self._replayed += 1
         if after is not None:
             # The stream goes on from what was drawn to prepare, as in one step of the host.
             after.restore()
-            if not self._same_masks:
+            if not self._trainer.sam_config.same_dropout_mask:
                 seed_all(int(torch.randint(2**62, ())))
         return copy_containers(prepared)
 
