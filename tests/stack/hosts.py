@@ -3,6 +3,7 @@
 In go a folder and options, out comes what a trainer is made of; packages are imported when a host is asked for.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -156,7 +157,8 @@ GENERATES = "generates its inputs"
 def _encoder(folder):
     from sentence_transformers import SentenceTransformer, models
 
-    path = str(Path(folder) / "encoder")
+    # Ranks share the folder, and one may read while another writes.
+    path = str(Path(folder) / f"encoder-{os.environ.get('RANK', '0')}")
     tiny.encoder().save_pretrained(path)
     tiny.encoder_tokenizer().save_pretrained(path)
     transformer = models.Transformer(path)
@@ -207,7 +209,7 @@ def _cross_encoder(folder, arguments):
         losses,
     )
 
-    path = str(Path(folder) / "pairs")
+    path = str(Path(folder) / f"pairs-{os.environ.get('RANK', '0')}")
     tiny.pair_classifier().save_pretrained(path)
     tiny.encoder_tokenizer().save_pretrained(path)
     model = CrossEncoder(path, num_labels=1, device="cpu")
