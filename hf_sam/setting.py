@@ -49,8 +49,10 @@ class Setting:
     @cached_property
     def optimizer_class(self) -> type[Optimizer] | None:
         """The class of an optimizer that the user brought, as an instance or as a class; else `None`."""
-        if self.trainer.optimizer is not None:
-            return type(self.trainer.optimizer)
+        optimizer = self.trainer.optimizer
+        if optimizer is not None:
+            # A run that has begun has wrapped it.
+            return type(getattr(optimizer, "optimizer", optimizer))
         given = self.trainer.optimizer_cls_and_kwargs
         return None if given is None else given[0]
 

@@ -1,4 +1,6 @@
-"""One rank: runs `run | host` for each that is named, and saves what it has at the end, or the error's message."""
+"""One rank: runs `run | host` for each that is named, and saves what it has at the end, or with which words it was
+refused.
+"""
 
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ def main(ranks: int, folder: Path, names: list[str]) -> None:
         try:
             result = RUNS[run](host, folder / str(number))
         except ValueError as error:
+            if "SAMConfig." not in str(error):
+                raise
             result = {"error": str(error)}
         assert torch.distributed.get_world_size() == ranks
         torch.save(result, folder / f"{number}-{torch.distributed.get_rank()}.pt")
