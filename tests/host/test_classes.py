@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback
 
 from hf_sam import SAMConfig, SAMTrainer, SAMTrainerMixin
 from tests import harness
-from tests.host import setups
+from tests.host import setups, trainers
 
 
 def test_the_mixin_as_second_base_is_refused_where_the_class_is_made():
@@ -57,7 +57,7 @@ class Drawing(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.steps, self.kept, self.history, self.tokens = 0, None, {"length": []}, torch.zeros(())
-        self.seen = Notes()
+        self.seen = trainers.Notes()
 
     def _prepare_inputs(self, inputs):
         inputs = super()._prepare_inputs(inputs)
@@ -78,10 +78,6 @@ class Drawing(Trainer):
         loss = super().training_step(*args, **kwargs)
         self.steps += 1
         return loss
-
-
-class Notes(list):
-    """Kept over all passes: the mixin puts back lists, not what derives from them."""
 
 
 def train_drawing(folder, config, accumulation, dropout=0.1):

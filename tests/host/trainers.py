@@ -12,14 +12,18 @@ from transformers import Trainer
 from tests.host import setups
 
 
+class Notes(list):
+    """Kept over all passes. What is a list and no more would be put back after a pass that does not count."""
+
+
 class Recording(Trainer):
     """Notes, for each micro-batch whose gradient is computed, which rows it holds, and what they say."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.seen: list[list[int]] = []
-        self.checksums: list[int] = []
-        self.sizes: list[int] = []
+        self.seen: list[list[int]] = Notes()
+        self.checksums: list[int] = Notes()
+        self.sizes: list[int] = Notes()
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.seen.append(inputs.pop("index").tolist())

@@ -159,8 +159,7 @@ def _encoder(folder):
 
     # Ranks share the folder, and one may read while another writes.
     path = str(Path(folder) / f"encoder-{os.environ.get('RANK', '0')}")
-    tiny.encoder().save_pretrained(path)
-    tiny.encoder_tokenizer().save_pretrained(path)
+    tiny.save(tiny.encoder(), path)
     transformer = models.Transformer(path)
     return SentenceTransformer(
         modules=[transformer, models.Pooling(transformer.get_embedding_dimension())], device="cpu"
@@ -210,8 +209,7 @@ def _cross_encoder(folder, arguments):
     )
 
     path = str(Path(folder) / f"pairs-{os.environ.get('RANK', '0')}")
-    tiny.pair_classifier().save_pretrained(path)
-    tiny.encoder_tokenizer().save_pretrained(path)
+    tiny.save(tiny.pair_classifier(), path)
     model = CrossEncoder(path, num_labels=1, device="cpu")
     data = tiny.rows(ROWS, "a", "b", label="label").map(lambda row: {"label": float(row["label"])})
     return CrossEncoderTrainer, {
@@ -254,16 +252,26 @@ HOSTS: dict[str, Host] = {
 }
 
 
-def make_trainer(name: str, folder: Path, config: SAMConfig | None, over: type | None = None, **arguments) -> Any:
+def make_trainer(
+    name: str,
+    folder: Path,
+    config: SAMConfig | None,
+    over: type | None = None,
+    evaluated: bool = False,
+    **arguments,
+) -> Any:
     """
     The host as it is, or with the mixin in front where there is a `config`.
 
     Args:
         over (`type`, *optional*): a class to stand directly before the host.
+        evaluated (`bool`, *optional*, defaults to `False`): on its training data.
     """
     host = HOSTS[name]
     Path(folder).mkdir(parents=True, exist_ok=True)
     base, options = host.make(folder, ARGUMENTS | host.arguments | arguments)
+    if evaluated:
+        options["eval_dataset"] = options["train_dataset"]
     if over is not None:
         base = type(over.__name__ + base.__name__, (over, base), {})
     if config is not None:

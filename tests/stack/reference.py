@@ -19,6 +19,7 @@ def weights_of(optimizer) -> list[torch.Tensor]:
 
 
 def gradients_of(loss, weights):
+    """One for each weight; zero for one that is not used."""
     found = torch.autograd.grad(loss, weights, allow_unused=True)
     return [torch.zeros_like(weight) if one is None else one for weight, one in zip(weights, found, strict=True)]
 
@@ -56,7 +57,9 @@ class TwoPass:
         put_back(weights, saved)
         vars(self).update(collected)
         # Its derivative with respect to a weight is the weight's gradient, which DDP averages as any other.
-        slope = sum((weight * one).sum() for weight, one in zip(weights, descent, strict=True))
+        # One that is not used is left to DDP.
+        used = [pair for pair in zip(weights, descent, strict=True) if pair[1].any()]
+        slope = sum((weight * one).sum() for weight, one in used)
         return loss.detach() + slope - slope.detach()
 
 

@@ -1,7 +1,10 @@
 """Tiny models, tokenizers and rows for trainers of other libraries, all made by code, all without dropout."""
 
+from pathlib import Path
+
 import torch
 from datasets import Dataset
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -65,6 +68,16 @@ def encoder() -> BertModel:
 def pair_classifier() -> BertForSequenceClassification:
     torch.manual_seed(1)
     return BertForSequenceClassification(_bert_config(num_labels=1))
+
+
+def save(model, path: str) -> None:
+    """With its tokenizer, by each rank for itself: `save_pretrained` writes weights on rank 0 alone."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    Path(path, "config.json").write_text(model.config.to_json_string(use_diff=False))
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, Path(path, "model.safetensors"))
+    encoder_tokenizer().save_pretrained(path)
 
 
 def text(generator: torch.Generator, longest: int = 8) -> str:
