@@ -151,7 +151,7 @@ ONLINE = {
     "num_train_epochs": 1,
     "max_steps": 6,
 }
-GENERATES = "generates its inputs"
+GENERATES = "generates its inputs with the weights that are trained"
 
 
 def _encoder(folder):
