@@ -15,10 +15,10 @@ Made from the table of `tests/stack`: `python -m tests.stack.table > docs/stack.
 installed (`pip install -e '.[dev,stack]'`):
 
 - **SAM**: with `rho=0` the weights are the stock class's bit for bit, and all that it logs is the same (losses,
-  accuracies, token counts, lengths of completions); with a radius the weights are those of an independent two-pass SAM,
-  and the log is that of the unperturbed pass, counted once.
-- **SAMPa** on one process: with `rho=0`, `sampa_lambda=0` and no dropout the weights are the stock class's bit for bit;
-  with a radius they are those of an independent loop.
+  accuracies, token counts, lengths of completions); with a radius the weights are those of an independent two-pass
+  SAM, and the log is that of the unperturbed pass, counted once.
+- **SAMPa** on one process: with `rho=0`, `sampa_lambda=0` and no dropout the weights are the stock class's bit for
+  bit; with a radius they are those of an independent loop.
 - **SAMPa** on a pair of ranks: weights and log are those of one process, also where the windows of the two differ in
   length and the loss gathers over ranks.
 
@@ -27,8 +27,8 @@ NOTES = """
 What a host prepares, counts and collects in its training step happens once for each micro-batch, and only forward and
 backward pass are repeated: completions are generated once, both passes see them, and step counters and metrics move as
 without SAM. This holds for what the host returns from `_prepare_inputs`, and for numbers, small tensors, and lists and
-dictionaries of them that are attributes of the trainer. What a host changes elsewhere (a teacher that it averages in its
-step, a file) happens in every pass.
+dictionaries of them that are attributes of the trainer. What a host changes elsewhere (a teacher that it averages in
+its step, a file) happens in every pass.
 
 Refused by name beside the cells above: trl's `OnlineDPOTrainer` and others that generate in a `training_step` of their
 own; a `training_step` above the mixin that does not call `super()`; the mixin behind a trainer in the list of bases.
