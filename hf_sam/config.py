@@ -31,7 +31,8 @@ class SAMConfig:
     through `HfArgumentParser((TrainingArguments, SAMConfig))`.
 
     Three choices are independent of each other: *what to do* with the gradients (`method`), *where* to perturb
-    (`perturbation`), and *when* and how far (`rho`, `rho_schedule`, `rho_warmup`, `start`, `end`, `every`).
+    (`perturbation`, `perturb_modules`), and *when* and how far (`rho`, `rho_schedule`, `rho_warmup`, `start`, `end`,
+    `every`).
 
     Args:
         method (`str`, *optional*, defaults to `"sam"`):
@@ -61,6 +62,10 @@ class SAMConfig:
             them). A mapping in Python and YAML, JSON on a command line.
         perturbation (`str`, *optional*, defaults to `"gradient"`):
             Where to perturb: one of `hf_sam.perturbations`, or one made known with [`register_perturbation`].
+        perturb_modules (`list[str]`, *optional*, defaults to all trainable weights):
+            Which weights are perturbed: patterns of names of parameters or modules in the style of a shell, and with a
+            leading `!` those to leave out (`["encoder.layer.*", "!*.bias"]`). The radius is that of one norm over the
+            weights that are left. All of them are trained as before.
         rho_schedule (`str`, *optional*, defaults to `"constant"`):
             How ρ changes from `rho` to `rho_end` over the updates that perturb: `"constant"` (not at all), `"linear"`,
             `"cosine"`, or `"learning_rate"` (in proportion to it, `rho` at its peak). The formulas are those of
@@ -108,6 +113,10 @@ class SAMConfig:
         default=None,
         metadata={"help": f"Options of the perturbation's own, as JSON. {PERTURBATIONS.options_overview()}."},
     )
+    perturb_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Patterns of names of the weights or modules to perturb; ! leaves out; None is all."},
+    )
     rho_schedule: str = _option("constant", "How rho changes from rho to rho_end.", choices=RHO_SCHEDULES)
     rho_end: float = _option(0.0, "What rho goes to, for schedules that change it.")
     rho_warmup: float = _option(0.0, "Updates over which rho grows from 0; below 1 a share of the run.")
@@ -136,6 +145,7 @@ class SAMConfig:
             raise ValueError(f"SAMConfig.every={self.every!r}: must be a whole number from 1.")
         if not isinstance(self.same_dropout_mask, bool):
             raise ValueError(f"SAMConfig.same_dropout_mask={self.same_dropout_mask!r}: must be True or False.")
+        self._check_patterns()
         for name in ("method_args", "perturbation_args"):
             setattr(self, name, read_mapping(f"SAMConfig.{name}", getattr(self, name)) or None)
             getattr(self, name.replace("args", "options"))
@@ -191,6 +201,17 @@ class SAMConfig:
         for name in names:
             allowed = "a whole number of updates >= 0, or a share of the run below 1"
             self._check_number(name, lambda value: 0 <= value < 1 or (value > 0 and value == int(value)), allowed)
+
+    def _check_patterns(self) -> None:
+        patterns = self.perturb_modules
+        if patterns is None:
+            return
+        if not isinstance(patterns, (list, tuple)) or not patterns or not all(isinstance(p, str) for p in patterns):
+            raise ValueError(
+                f"SAMConfig.perturb_modules={patterns!r}: must be a list of patterns, such as ['bert.*', '!*.bias'], "
+                "or None for all trainable weights."
+            )
+        self.perturb_modules = list(patterns)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,11 +5,12 @@ Methods see training through this object alone. It knows how a model is run, not
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate.utils import find_batch_size, slice_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -45,6 +46,14 @@ class MicroBatch:
 
 
 Window = Sequence[MicroBatch]
+
+
+def single_rows(window: Window) -> Iterator[MicroBatch]:
+    """Every row of the window's inputs as a micro-batch of its own."""
+    for micro_batch in window:
+        for row in range(find_batch_size(micro_batch.inputs)):
+            inputs = slice_tensors(micro_batch.inputs, slice(row, row + 1))
+            yield replace(micro_batch, inputs=inputs, record=Record())
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
         self.sam_method = method(config, self._pairs)
+        if not self.sam_method.is_stock:
+            self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
 
@@ -96,7 +98,8 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
         rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
-        result = self.sam_method.update_gradient(engine, Update(window, rho, upcoming))
+        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
         if (self.sam_config.schedule.varies or self._has_changed) and rho is not None:
             self._observations.add({"sam/rho": torch.tensor(rho)})
@@ -154,10 +157,14 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         # Here the host first says how long the run will be.
         if not self.sam_method.is_stock:
             self.sam_config.schedule.check(num_training_steps)
+            self.sam_method.choose(self.model)
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._forget_run()
+        if not self.sam_method.is_stock:
+            # `model_init` may have made another model.
+            self.sam_method.choose(self.model)
         self._in_training_loop = True
         try:
             with self._recorded_with_options():

@@ -12,7 +12,7 @@ from ..config import SAMConfig
 logger = logging.getLogger(__name__)
 
 # What a method is made of; other options may change from one update to the next.
-FIXED_WHILE_TRAINING = ("method", "method_args", "perturbation", "perturbation_args", "lookahead")
+FIXED_WHILE_TRAINING = ("method", "method_args", "perturbation", "perturbation_args", "perturb_modules", "lookahead")
 
 
 class OptionsMixin:

@@ -3,6 +3,7 @@
 OPTION_LABELS = {
     "rho": "rho (radius of the perturbation)",
     "sampa_lambda": "lambda (weight of the lookahead gradient)",
+    "perturb_modules": "weights that are perturbed (! leaves out)",
     "rho_end": "rho at the end of its schedule",
     "rho_warmup": "updates over which rho grows from 0",
     "start": "first update that perturbs",

@@ -24,7 +24,7 @@ NOT_HYPERPARAMETERS = re.compile(
     r"accelerator_config|fsdp_config|deepspeed|push_to_hub\w*|(hub|log|logging|save|dataloader|ddp|trackio)_\w+)$"
 )
 MAX_LOG_ROWS = 40
-SCHEDULE_OPTIONS = ("rho_schedule", "rho_end", "rho_warmup", "start", "end", "every")
+TOLD_WHEN_SET = ("perturb_modules", "rho_schedule", "rho_end", "rho_warmup", "start", "end", "every")
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,12 @@ def _story(record: TrainingRecord) -> str:
 
 
 def _option_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
-    """The shared options that the method uses, those of the schedule that were set, and the options of their own."""
+    """The shared options that the method uses, those that were set, and the options of their own."""
     config, rows = record.config, []
-    set_by_user = [name for name in SCHEDULE_OPTIONS if getattr(config, name) != getattr(SAMConfig, name)]
+    set_by_user = [name for name in TOLD_WHEN_SET if getattr(config, name) != getattr(SAMConfig, name)]
     for name in (*record.method.shared_options, *set_by_user):
         value = getattr(config, name)
+        value = ", ".join(value) if isinstance(value, list) else value
         explained = VALUE_TEXTS.get((name, value))
         rows.append((OPTION_LABELS.get(name, name), f"{value} ({explained})" if explained else value))
     rows += asdict(config.method_options).items()

@@ -1,11 +1,12 @@
 """SAM: the gradient of a window at the worst point, to first order, of a ball around the weights."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..components import Conflict, Description
-from ..engine import GradientEngine, Window, WindowResult
+from ..engine import GradientEngine, WindowResult
 from .base import Method, Update
 
 
@@ -82,18 +83,17 @@ class SAM(Method):
         return 2 if self.perturbation.needs_gradient else 1
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
-        window, rho = update.window, update.rho
         if not self.perturbation.needs_gradient:
-            with self.perturbed(engine, {}, rho) as norm:
-                loss = engine.gradient(window)
+            with self.perturbed(engine, {}, update) as norm:
+                loss = engine.gradient(update.window)
             return WindowResult(loss=loss, perturbed_loss=loss, ascent_grad_norm=norm)
         if self.config.ascent_scope != "micro_batch":
-            return self._ascend_and_descend(engine, window, rho, share_ascent=self.config.ascent_scope == "global")
+            return self._ascend_and_descend(engine, update, share_ascent=self.config.ascent_scope == "global")
 
         results = []
-        for position, micro_batch in enumerate(window, start=1):
-            last = position == len(window)
-            results.append(self._ascend_and_descend(engine, [micro_batch], rho, share_descent=last))
+        for position, micro_batch in enumerate(update.window, start=1):
+            part = replace(update, window=[micro_batch])
+            results.append(self._ascend_and_descend(engine, part, share_descent=position == len(update.window)))
         return WindowResult(
             loss=sum(result.loss for result in results),
             perturbed_loss=sum(result.perturbed_loss for result in results),
@@ -103,14 +103,13 @@ class SAM(Method):
     def _ascend_and_descend(
         self,
         engine: GradientEngine,
-        window: Window,
-        rho: float,
+        update: Update,
         share_ascent: bool = False,
         share_descent: bool = True,
     ) -> WindowResult:
         accumulated = engine.take_gradients()
-        loss, ascent = self.ascend(engine, window, synchronize=share_ascent)
-        with self.perturbed(engine, ascent, rho, engine.loss_scale) as norm:
+        loss, ascent = self.ascend(engine, update.window, synchronize=share_ascent)
+        with self.perturbed(engine, ascent, update, engine.loss_scale, local=not share_ascent) as norm:
             engine.put_gradients(accumulated)
-            perturbed_loss = engine.gradient(window, synchronize=share_descent, track_statistics=False)
+            perturbed_loss = engine.gradient(update.window, synchronize=share_descent, track_statistics=False)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

@@ -3,17 +3,18 @@
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
 from ..hosts.classes import generates_inputs
-from ..lookahead import can_trial, gradient_step, trial_step
+from ..lookahead import gradient_step, trial_step
+from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
+from ..parallel.conflicts import PAIR_CONFLICTS
 from ..parallel.exchange import share_scalars
 from ..perturbations import PERTURBATIONS
 from ..rng import preserved_rng
-from ..setting import Setting
 from ..weights import global_norm, preserved_weights, remove_scale
 from .base import PERTURBATION_PREFIX, Method, Update
 from .sam import SAM_BIBTEX
@@ -28,15 +29,6 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
 }"""
 # Beside the lookahead gradient, which goes by the names of the weights.
 LOOKAHEAD_LOSS = "sampa/lookahead_loss"
-ON_SEVERAL_RANKS = "on several ranks"
-OPTIMIZERS_WITH_TRIAL_STEP = ("adamw_torch", "adamw_torch_fused")
-
-
-def _without_trial_step(setting: Setting) -> str | None:
-    if setting.optimizer_class is None:
-        known = setting.optimizer_name in OPTIMIZERS_WITH_TRIAL_STEP
-        return None if known else f"optim={setting.optimizer_name!r}"
-    return None if can_trial(setting.optimizer_class) else setting.optimizer_class.__name__
 
 
 class SAMPa(Method):
@@ -77,6 +69,7 @@ class SAMPa(Method):
     )
     shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
     conflicts = (
+        *PAIR_CONFLICTS,
         Conflict(
             option="every={}",
             found=lambda s: s.config.every if s.config.every > 1 else None,
@@ -97,39 +90,13 @@ class SAMPa(Method):
             instead="use method='sam'",
         ),
         Conflict(
-            option="a loss that has weights of its own",
-            found=lambda s: s.several_ranks and s.weights_beside_model,
-            why="which are not in DistributedDataParallel, so that nobody would exchange their gradients",
-            instead="make them a part of the model, or use method='sam'",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="{}",
-            found=lambda s: _without_trial_step(s) if s.config.lookahead == "optimizer" else None,
-            why="whose trial step is not known",
-            instead=f"set lookahead='gradient', or use one of {', '.join(OPTIMIZERS_WITH_TRIAL_STEP)}",
-            under="with lookahead='optimizer'",
-        ),
-        Conflict(
-            option="dispatch_batches=True of accelerator_config",
-            found=lambda s: s.several_ranks and s.accelerator.dispatch_batches,
-            why="since the ranks of a pair are at different windows",
-            instead="set it to False or None",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="train_sampling_strategy='batch_rebalance'",
-            found=lambda s: s.several_ranks and getattr(s.args, "train_sampling_strategy", "") == "batch_rebalance",
-            why="which splits the data over all ranks by itself",
-            instead="use 'group_by_length'",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
-            found=lambda s: s.ddp_option("gradient_as_bucket_view"),
-            why="since it keeps gradients from one pass to the next",
-            instead="leave it False",
-            under=ON_SEVERAL_RANKS,
+            option="ZeroRedundancyOptimizer",
+            found=lambda s: (
+                s.several_ranks and s.config.lookahead == "optimizer" and "ZeroRedundancyOptimizer" in class_names(s)
+            ),
+            why="since its step waits for all ranks, and only one of each pair takes the trial step",
+            instead="set lookahead='gradient'",
+            under="with lookahead='optimizer' on several ranks",
         ),
         Conflict(
             option="ddp_static_graph=True",
@@ -137,20 +104,6 @@ class SAMPa(Method):
             why="under which DDP expects every pass to be synchronised",
             instead="leave it False, or use no gradient accumulation",
             under="with a pass that is not synchronised",
-        ),
-        Conflict(
-            option="SyncBatchNorm",
-            found=lambda s: s.several_ranks and any(isinstance(m, nn.SyncBatchNorm) for m in s.model.modules()),
-            why="since the ranks hold different weights and data",
-            instead="use BatchNorm",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="comm_hook={!r} of DistributedDataParallelKwargs",
-            found=lambda s: {"no": None}.get(hook := getattr(s.ddp_option("comm_hook"), "value", "no"), hook),
-            why="since it has a gradient exchange of its own",
-            instead="leave comm_hook at 'no'",
-            under=ON_SEVERAL_RANKS,
         ),
     )
     needs_upcoming_window = True
@@ -173,6 +126,10 @@ class SAMPa(Method):
     @property
     def rank_of_statistics(self) -> int:
         return 0 if self.pairs is None else 1
+
+    @property
+    def part_of_window(self) -> tuple[int, int]:
+        return (0, 1) if self.pairs is None else (self.pairs.rank % 2, 2)
 
     def reset(self) -> None:
         super().reset()
@@ -266,6 +223,7 @@ class SAMPa(Method):
                 # By the partner, who tells of it.
                 upcoming[0].record.counted = True
         else:
+            self.advance(engine, self.lookahead_gradient, update)
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -275,10 +233,7 @@ class SAMPa(Method):
         return self._result(perturbed_loss, norm, None if upcoming is None else loss)
 
     def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
-        # In the model's order, so that a resumed run adds up the same norm.
-        lookahead = self.lookahead_gradient
-        ascent = {weight: lookahead[weight] for weight in engine.weights if weight in lookahead}
-        with self.perturbed(engine, ascent, update.rho, keep=keep) as norm:
+        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
             # Where a run was resumed, the pass that the host would have counted was before it.
             seen = update.window[0].record.counted
             loss = engine.gradient(update.window, track_statistics=False, counted=not seen)

@@ -1,10 +1,8 @@
 """The perturbation of SAM: along the gradient, to the surface of the ball."""
 
-import torch
 from torch import Tensor
 
 from ..components import Description
-from ..weights import EPSILON, global_norm, scale
 from .base import Ascent, Perturbation
 
 
@@ -24,15 +22,5 @@ class GradientAscent(Perturbation):
     )
 
     def __call__(self, ascent: Ascent) -> tuple[list[Tensor], Tensor]:
-        norm = global_norm(ascent.gradients)
-        loss_scale = torch.ones_like(norm) if ascent.loss_scale is None else ascent.loss_scale.to(norm)
-        norm = norm / loss_scale
-        factor = ascent.rho / (norm + EPSILON) / loss_scale
-        if ascent.overwrite:
-            displacement = list(ascent.gradients)
-        else:
-            displacement = [torch.empty_like(gradient) for gradient in ascent.gradients]
-            if displacement:
-                torch._foreach_copy_(displacement, ascent.gradients)
-        scale(displacement, factor)
-        return displacement, norm
+        norm = ascent.norm
+        return ascent.to_radius(ascent.direction(), norm), norm

@@ -1,6 +1,7 @@
 """Runs that are started on one process and on several: in go a number of ranks and a folder, out comes an outcome."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,13 @@ CASES |= {
     "own-batches": own_batches,
 }
 CASES |= {f"stopped-early-{name}": partial(stopped_early, name) for name in ("sam-global", "sampa")}
+
+
+@dataclass
+class Run:
+    case: str
+    ranks: int
+
+
+def train(run: Run, folder: Path) -> dict[str, Any]:
+    return CASES[run.case](run.ranks, folder)

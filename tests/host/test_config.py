@@ -78,6 +78,8 @@ WRONG = [
     ("method_args", [1], ["mapping"]),
     ("perturbation", "uphill", ["'gradient'"]),
     ("perturbation_args", "{", ["JSON"]),
+    ("perturb_modules", "bert.*", ["list of patterns"]),
+    ("perturb_modules", [], ["list of patterns"]),
     ("rho_schedule", "step", ["'constant'", "'linear'", "'cosine'", "'learning_rate'"]),
     ("rho_end", -1.0, ["finite number >= 0"]),
     ("rho_warmup", 2.5, ["whole number of updates", "share of the run"]),

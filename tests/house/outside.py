@@ -10,7 +10,6 @@ from hf_sam.engine import WindowResult
 from hf_sam.methods import Method
 from hf_sam.options import option
 from hf_sam.perturbations import Perturbation
-from hf_sam.weights import global_norm
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ class SmoothedSign(Perturbation):
         super().__init__(options)
         self.average = {}
 
-    def __call__(self, ascent):
+    def advance(self, ascent):
         for weight, gradient in zip(ascent.weights, ascent.gradients, strict=True):
             old = self.average.get(weight, torch.zeros_like(gradient))
             self.average[weight] = torch.lerp(gradient.sign(), old, self.options.momentum)
+
+    def __call__(self, ascent):
         length = ascent.rho / sum(weight.numel() for weight in ascent.weights) ** 0.5
-        return [length * self.average[weight] for weight in ascent.weights], global_norm(ascent.gradients)
+        return [length * self.average[weight] for weight in ascent.weights], ascent.norm
 
     def reset(self):
         self.average = {}
@@ -84,7 +85,7 @@ class Halfway(Method):
 
     def window_gradient(self, engine, update):
         loss, plain = self.ascend(engine, update.window)
-        with self.perturbed(engine, plain, update.rho, engine.loss_scale, keep=True) as norm:
+        with self.perturbed(engine, plain, update, engine.loss_scale, keep=True) as norm:
             perturbed_loss = engine.gradient(update.window, track_statistics=False)
         for weight, gradient in plain.items():
             weight.grad.lerp_(gradient, 1.0 - self.options.share)
