@@ -161,6 +161,8 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        if self.sam_method.config is not self._sam_config:
+            self._choose_method(self._sam_config)
         self._forget_run()
         if not self.sam_method.is_stock:
             # `model_init` may have made another model.

@@ -59,7 +59,8 @@ class OptionsMixin:
             config.schedule.check(self.state.max_steps)
             self.sam_method.config = config
             self._has_changed = True
-        else:
+        elif self.model is not None:
+            # After a search there is none until the next run makes it, and then the method is chosen.
             self._choose_method(config)
         self._sam_config = config
 
