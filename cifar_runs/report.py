@@ -5,13 +5,9 @@ Write `cifar_runs/README.md` and its plots from the records alone.
 """
 
 import sys
-from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from cifar_benchmark import CIFAR
-from matrix.report import report_main
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.matrix.report import report_main
 
 
 if __name__ == "__main__":

@@ -7,13 +7,9 @@ Stop it at any time; the same command goes on. Start it twice, and the two share
 """
 
 import sys
-from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from cifar_benchmark import CIFAR
-from matrix.command_line import run_main
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.matrix.command_line import run_main
 
 
 if __name__ == "__main__":

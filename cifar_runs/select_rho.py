@@ -5,13 +5,9 @@ Choose rho for CIFAR-10 and CIFAR-100 on a held-out tenth of the training images
 """
 
 import sys
-from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from cifar_benchmark import CIFAR
-from matrix.command_line import rho_main
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.matrix.command_line import rho_main
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ Write `glue_runs/README.md` and its plots from the records alone.
 """
 
 import sys
-from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from glue_benchmark import GLUE
-from matrix.report import report_main
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.matrix.report import report_main
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ Choose rho for each GLUE task on a held-out tenth of its training sample.
 """
 
 import sys
-from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from glue_benchmark import GLUE
-from matrix.command_line import rho_main
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.matrix.command_line import rho_main
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ Trains the same small BERT from scratch three times, with the stock Trainer and 
 SAMPa runs on two processes, started as `torchrun` would, with the same total batch as the others on one.
 """
 
-from common.comparison import Comparison
 from datasets import Dataset
-from demo_data import make_sentences
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -19,6 +17,8 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
+from hf_sam_recipes.demos.comparison import Comparison
+from hf_sam_recipes.demos.sentences import make_sentences
 
 
 RHO = 0.05

@@ -6,12 +6,7 @@ others on one: both ranks of the pair see the same randomly shifted images.
 """
 
 import numpy as np
-from common.comparison import Comparison
-from common.examples import corrupt_labels
 from datasets import ClassLabel, Dataset, Features, Image
-from image_examples import Augmentation, AugmentedExamples, ImageExamples
-from image_metric import ImageMetrics
-from image_trainer import ImageTrainer
 from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 from transformers import (
@@ -22,6 +17,11 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig
+from hf_sam_recipes.common.examples import corrupt_labels
+from hf_sam_recipes.demos.comparison import Comparison
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
+from hf_sam_recipes.images.metric import ImageMetrics
+from hf_sam_recipes.images.trainer import ImageTrainer
 
 
 RHO = 0.1

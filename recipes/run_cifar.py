@@ -8,20 +8,10 @@ The command line beats the YAML file, which beats the defaults. All options: `py
 """
 
 import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from cifar_data import load_cifar
-from cifar_tasks import CifarTask, find_task
-from common import workflow
-from common.examples import ExampleArguments
-from common.options import parse_recipe
 from datasets import Dataset
-from image_examples import Augmentation, AugmentedExamples, ImageExamples
-from image_metric import ImageMetrics
-from image_plots import plot_confusion, plot_losses
-from image_trainer import ImageTrainer
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -33,49 +23,23 @@ from transformers import (
 # From its own module: before transformers 5.18, the name at the top is only there together with torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from hf_sam import SAMConfig
-
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@dataclass
-class CifarArguments:
-    """The data set, the model and what is done to images; how to train is in `TrainingArguments` and `SAMConfig`."""
-
-    dataset_name: str = field(metadata={"help": "cifar10 or cifar100."})
-    model_name_or_path: str = field(
-        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
-    )
-    from_scratch: bool = field(
-        default=False,
-        metadata={"help": "Take only the configuration and the processor from model_name_or_path, and new weights."},
-    )
-    data_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder with parquet or the original python pickle files. Default: uoft-cs on the Hub."},
-    )
-    crop_padding: int = field(
-        default=4, metadata={"help": "Random crop: pixels of padding, before the image is resized. 0 for no crop."}
-    )
-    horizontal_flip: bool = field(default=True, metadata={"help": "Mirror half of the training images."})
-    bf16_where_supported: bool = field(
-        default=False,
-        metadata={
-            "help": "Set bf16 where the accelerator computes in it, unless fp16 is set. Off with false, not by --bf16."
-        },
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
-    )
+from hf_sam_recipes import REPOSITORY
+from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.examples import ExampleArguments
+from hf_sam_recipes.common.options import parse_recipe
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
+from hf_sam_recipes.images.metric import ImageMetrics
+from hf_sam_recipes.images.options import ARGUMENTS, CifarArguments
+from hf_sam_recipes.images.plots import plot_confusion, plot_losses
+from hf_sam_recipes.images.tasks import CifarTask, find_task
+from hf_sam_recipes.images.trainer import ImageTrainer
 
 
 def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
-    cifar_args, example_args, training_args, sam_config = parse_recipe(
-        (CifarArguments, ExampleArguments, TrainingArguments, SAMConfig), args
-    )
+    cifar_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
     refuse_partial_predictions(training_args)
     workflow.refuse_random_weights(training_args, cifar_args, "from_scratch", "ignore_mismatched_sizes")
     task = find_task(cifar_args.dataset_name)

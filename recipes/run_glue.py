@@ -7,18 +7,10 @@ Fine-tune a pretrained encoder on a GLUE task with AdamW, AdamW-SAM or AdamW-SAM
 The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_glue.py --help`.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from common import workflow
-from common.examples import ExampleArguments
-from common.metrics import load_metric
-from common.options import parse_recipe
 from datasets import Dataset
-from glue_data import HUB_DATASET, load_glue
-from glue_metric import GlueMetric
-from glue_tasks import GlueTask, find_task
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -30,38 +22,24 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from hf_sam import SAMConfig, SAMTrainer
+from hf_sam import SAMTrainer
+from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.examples import ExampleArguments
+from hf_sam_recipes.common.metrics import load_metric
+from hf_sam_recipes.common.options import parse_recipe
+from hf_sam_recipes.glue.data import HUB_DATASET, load_glue
+from hf_sam_recipes.glue.metric import GlueMetric
+from hf_sam_recipes.glue.options import ARGUMENTS, GlueArguments
+from hf_sam_recipes.glue.tasks import GlueTask, find_task
 
 
 Splits = dict[str, Dataset]
 
 
-@dataclass
-class GlueArguments:
-    """The task, the model and the data; how to train is in `TrainingArguments` and `SAMConfig`."""
-
-    task_name: str = field(metadata={"help": "cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."})
-    model_name_or_path: str = field(
-        default="google-bert/bert-base-uncased", metadata={"help": "Model on the Hub, or a folder."}
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Folder with parquet or official TSV files. Default: nyu-mll/glue on the Hub."}
-    )
-    max_length: int = field(default=128, metadata={"help": "Longest input in tokens; longer ones are truncated."})
-    pad_to_max_length: bool = field(
-        default=False, metadata={"help": "Pad every batch to max_length instead of to its longest input."}
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
-    )
-
-
 def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
-    glue_args, example_args, training_args, sam_config = parse_recipe(
-        (GlueArguments, ExampleArguments, TrainingArguments, SAMConfig), args
-    )
+    glue_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
     workflow.refuse_random_weights(training_args, glue_args, "ignore_mismatched_sizes")
     task = find_task(glue_args.task_name)
     checkpoint = workflow.prepare(training_args)

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from matrix.lifeline import end_with_runner
+from hf_sam_recipes.matrix.lifeline import end_with_runner
 
 
 def main(args: list[str]) -> None:
@@ -33,8 +33,8 @@ def main(args: list[str]) -> None:
 
 
 def _measure(options: argparse.Namespace, recipe_args: list[str]) -> None:
-    from common.workflow import leave_processes
-    from matrix.measure import train_and_measure
+    from hf_sam_recipes.common.workflow import leave_processes
+    from hf_sam_recipes.matrix.measure import train_and_measure
 
     result = train_and_measure(
         importlib.import_module(options.recipe),

@@ -1,7 +1,6 @@
-"""Every test runs offline, on one thread, and finds the scripts of the repository as they find each other."""
+"""Every test runs offline and on one thread."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-for folder in ("recipes", "glue_runs", "cifar_runs"):
-    sys.path.insert(0, str(REPOSITORY / folder))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 
 def test_sentences_are_different_seeded_and_as_unbalanced_as_cola():
-    from demo_data import make_sentences
+    from hf_sam_recipes.demos.sentences import make_sentences
 
     rows = make_sentences(2000, seed=3)
     assert len({row["sentence"] for row in rows}) == 2000
@@ -20,7 +20,7 @@ def test_sentences_are_different_seeded_and_as_unbalanced_as_cola():
 
 
 def test_no_sentence_is_both_acceptable_and_not():
-    from demo_data import ERRORS, _Sentence
+    from hf_sam_recipes.demos.sentences import ERRORS, _Sentence
 
     rng = random.Random(0)
     acceptable = {_Sentence(rng, None).text() for _ in range(5000)}

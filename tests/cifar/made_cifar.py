@@ -19,7 +19,7 @@ from transformers import (
 )
 
 
-# Number of classes and files, written down a second time: the table in recipes/cifar_tasks.py is what is tested.
+# Number of classes and files, written down a second time: the table of the recipes is what is tested.
 CLASSES = {"cifar10": 10, "cifar100": 100}
 ARCHIVES = {
     "cifar10": (
@@ -48,7 +48,7 @@ def _encoded(image: np.ndarray, kind: str) -> dict:
 
 def hub_dataset(name: str, split: str, kind: str = "PNG") -> Dataset:
     """With the Hub's columns, and for CIFAR-100 with the Hub's spelling of "crab"."""
-    from cifar_tasks import TASKS
+    from hf_sam_recipes.images.tasks import TASKS
 
     images, labels = make_images(name, split)
     label = ClassLabel(names=[{"crab": "cra"}.get(word, word) for word in TASKS[name].labels])

@@ -31,7 +31,8 @@ def launch(ranks: int, runs: dict[str, harness.Run], folder: Path, worker: str =
 
 def start(ranks: int, command: list[str], timeout: int) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "recipes")))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     return subprocess.run(
         [*launcher, *command],
         cwd=REPOSITORY,

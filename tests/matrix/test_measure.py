@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_glue
 import torch
 import transformers
 import yaml
-from glue_benchmark import GLUE
-from matrix.command_line import rho_main, run_main
-from matrix.measure import train_and_measure
-from matrix.study import Study
-from matrix.tables import failure_table
 
+import run_glue
 from hf_sam.sharpness import worst_case_sharpness
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.matrix.command_line import rho_main, run_main
+from hf_sam_recipes.matrix.measure import train_and_measure
+from hf_sam_recipes.matrix.study import Study
+from hf_sam_recipes.matrix.tables import failure_table
 
 from ..conftest import REPOSITORY
 from ..recipes import made_glue

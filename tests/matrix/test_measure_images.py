@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_cifar
 import torch
-from cifar_benchmark import CIFAR
-from cifar_data import load_cifar
-from cifar_tasks import TASKS
-from image_examples import ImageExamples
-from matrix.command_line import run_main
-from matrix.measure import train_and_measure
 from transformers import AutoImageProcessor, AutoModelForImageClassification, default_data_collator
 
+import run_cifar
 from hf_sam.sharpness import worst_case_sharpness
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.examples import ImageExamples
+from hf_sam_recipes.images.tasks import TASKS
+from hf_sam_recipes.matrix.command_line import run_main
+from hf_sam_recipes.matrix.measure import train_and_measure
 
 from ..cifar import made_cifar
 from ..conftest import REPOSITORY

@@ -36,8 +36,8 @@ def gaps(tmp_path_factory):
 
 
 def report_on(folder: Path, *gaps) -> tuple[dict, str]:
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
+    from hf_sam_recipes.benchmarks.glue import GLUE
+    from hf_sam_recipes.matrix.report import write_report
 
     records = write_study(folder / "results" / "study", *gaps)
     return records, write_report(GLUE, folder).read_text()
@@ -178,7 +178,7 @@ def test_one_seed_has_no_interval(tmp_path):
 
 
 def test_a_run_that_diverged_counts_as_no_score(tmp_path):
-    from matrix.records import RecordStore
+    from hf_sam_recipes.matrix.records import RecordStore
 
     _, text = report_on(tmp_path)
     record = made_record("rte", "sam", 1)
@@ -192,8 +192,8 @@ def test_a_run_that_diverged_counts_as_no_score(tmp_path):
 
 
 def report_on_existing(folder: Path) -> tuple[None, str]:
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
+    from hf_sam_recipes.benchmarks.glue import GLUE
+    from hf_sam_recipes.matrix.report import write_report
 
     return None, write_report(GLUE, folder).read_text()
 
@@ -233,9 +233,9 @@ def chunks(png: bytes) -> set[str]:
 @pytest.mark.parametrize("name", ["GLUE", "CIFAR"])
 def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
     """The plots as well, with the version of matplotlib that has drawn them."""
-    from cifar_benchmark import CIFAR
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
+    from hf_sam_recipes.benchmarks.cifar import CIFAR
+    from hf_sam_recipes.benchmarks.glue import GLUE
+    from hf_sam_recipes.matrix.report import write_report
 
     benchmark = {"GLUE": GLUE, "CIFAR": CIFAR}[name]
     committed = REPOSITORY / benchmark.folder
@@ -272,7 +272,7 @@ def test_two_studies_stand_side_by_side(tmp_path):
 
 
 def test_runs_with_other_settings_are_refused(tmp_path):
-    from matrix.records import RecordStore
+    from hf_sam_recipes.matrix.records import RecordStore
 
     write_study(tmp_path / "results" / "study")
     record = made_record("rte", "sam", 1)

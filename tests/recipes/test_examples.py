@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from common.examples import ExampleArguments, corrupt_labels, hold_out, take_sample
 from datasets import Dataset, NamedSplit
+
+from hf_sam_recipes.common.examples import ExampleArguments, corrupt_labels, hold_out, take_sample
 
 
 NUMBERS = Dataset.from_dict({"number": list(range(100))})

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import REPOSITORY
 from . import tables
-from .benchmark import REPOSITORY, Benchmark
+from .benchmark import Benchmark
 from .plots import PLOTS, draw_plots
 from .records import FAILED, FINISHED
 from .study import Study, cost, last_epoch, sharpness, top_eigenvalue, unconverged

@@ -16,8 +16,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 from hf_sam import SAMConfig
 from hf_sam.sharpness import worst_case_sharpness
 
-from . import workflow
-from .clock import UpdateClock
+from ..common import workflow
+from ..common.clock import UpdateClock
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .benchmark import REPOSITORY
+from .. import REPOSITORY
 
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "hf_sam")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.clock import UpdateClock
 from torch.utils.data import DataLoader
 
 from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
 
+from ..common.clock import UpdateClock
 from .environment import hardware
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from common.names import did_you_mean, name_classes
 from transformers import PretrainedConfig
+
+from ..common.names import did_you_mean, name_classes
 
 
 @dataclass(frozen=True)

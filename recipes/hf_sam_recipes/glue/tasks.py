@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common.names import did_you_mean, name_classes
 from transformers import PretrainedConfig
 from transformers.utils import logging
+
+from ..common.names import did_you_mean, name_classes
 
 
 logger = logging.get_logger(__name__)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .benchmark import REPOSITORY, Benchmark
+from .. import REPOSITORY
+from .benchmark import Benchmark
 from .plan import Planner, parse_overrides, read_rho
 from .records import FAILED, FINISHED, RecordStore
 from .rho import RHO_GRID, choose_rho, require_no_other_choice, write_rho

@@ -3,9 +3,10 @@
 import datasets
 import evaluate
 import numpy as np
-from common.metrics import load_metric
 from sklearn.metrics import accuracy_score, confusion_matrix
 from transformers import EvalPrediction
+
+from ..common.metrics import load_metric
 
 
 class AccuracyMetric(evaluate.Metric):

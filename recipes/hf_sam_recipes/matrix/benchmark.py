@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from common.names import did_you_mean
-
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from .. import REPOSITORY
+from ..common.names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,8 @@ class Benchmark:
         folder (`str`): Folder of the records and of the report, relative to the repository.
         script (`str`): Recipe script, relative to the repository. It has a `main(args, trainer_class)` that returns
             the metrics of the last evaluation.
-        arguments (`tuple[str, ...]`): Names, in the script, of the dataclasses with its options.
+        options (`str`): Module whose `ARGUMENTS` are the dataclasses with the options of the script. By name, since
+            it is slow to import, and the report does without.
         recipes (`str`): Folder with `<task>/<method>.yaml`, relative to the repository.
         tasks (`tuple[BenchmarkTask, ...]`): In the order of the report.
         methods (`tuple[str, ...]`): The methods that a full table has, the baseline first.
@@ -59,7 +57,7 @@ class Benchmark:
     title: str
     folder: str
     script: str
-    arguments: tuple[str, ...]
+    options: str
     recipes: str
     tasks: tuple[BenchmarkTask, ...]
     methods: tuple[str, ...]

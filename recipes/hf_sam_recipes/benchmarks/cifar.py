@@ -1,6 +1,6 @@
 """CIFAR as the runner and the report know it."""
 
-from matrix.benchmark import Benchmark, BenchmarkTask
+from ..matrix.benchmark import Benchmark, BenchmarkTask
 
 
 # Training and test images of the official splits (Krizhevsky 2009). Published values as in the README of the Google
@@ -14,7 +14,7 @@ CIFAR = Benchmark(
     title="CIFAR",
     folder="cifar_runs",
     script="recipes/run_cifar.py",
-    arguments=("CifarArguments", "ExampleArguments", "TrainingArguments", "SAMConfig"),
+    options="hf_sam_recipes.images.options",
     recipes="recipes/cifar",
     tasks=TASKS,
     methods=("adamw", "adamw-2x", "sam", "sampa-0", "sampa-0.2"),

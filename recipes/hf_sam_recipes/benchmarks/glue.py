@@ -1,6 +1,6 @@
 """GLUE as the runner and the report know it."""
 
-from matrix.benchmark import Benchmark, BenchmarkTask
+from ..matrix.benchmark import Benchmark, BenchmarkTask
 
 
 # Training and validation examples of the official splits (gluebenchmark.com). Published values as in the README of
@@ -43,7 +43,7 @@ GLUE = Benchmark(
     title="GLUE",
     folder="glue_runs",
     script="recipes/run_glue.py",
-    arguments=("GlueArguments", "ExampleArguments", "TrainingArguments", "SAMConfig"),
+    options="hf_sam_recipes.glue.options",
     recipes="recipes/glue",
     tasks=TASKS,
     methods=("adamw", "adamw-2x", "sam", "sampa-0", "sampa-0.1"),

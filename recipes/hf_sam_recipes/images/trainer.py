@@ -1,12 +1,13 @@
 """The Trainer for augmented images: it hands out keys that know their epoch, and evaluates one model on all ranks."""
 
-from image_examples import AugmentedExamples, EpochSampler
 from torch.utils import data
 from transformers import TrainerCallback
 
 from hf_sam import SAMTrainer
 from hf_sam.engine import normalization_modules
 from hf_sam.parallel.exchange import broadcast_statistics
+
+from .examples import AugmentedExamples, EpochSampler
 
 
 class _EpochOfLoop(TrainerCallback):

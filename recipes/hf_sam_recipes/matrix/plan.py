@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from common.options import RecipeParser, read_recipe
 
 from hf_sam.methods import METHODS
 
-from .benchmark import REPOSITORY, Benchmark
+from .. import REPOSITORY
+from ..common.options import RecipeParser, read_recipe
+from .benchmark import Benchmark
 from .run import RESULT_FOLDER, Run
 
 
@@ -77,8 +78,7 @@ class Planner:
 
     def __init__(self, benchmark: Benchmark, options: argparse.Namespace, overrides: dict[str, str]):
         self.benchmark, self.options, self.overrides = benchmark, options, overrides
-        script = importlib.import_module(Path(benchmark.script).stem)
-        self.parser = RecipeParser([getattr(script, name) for name in benchmark.arguments])
+        self.parser = RecipeParser(importlib.import_module(benchmark.options).ARGUMENTS)
         # What only a recipe says, so that the parser is content without one.
         required = [f"--{name}=none" for name in self.parser.required_names]
         _, unknown = self.parser.parse_known_args([*required, *(f"--{k}={v}" for k, v in overrides.items())])

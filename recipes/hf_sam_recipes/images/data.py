@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from cifar_pickles import load_pickles
-from cifar_tasks import CifarTask
-from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
 from datasets import ClassLabel, Dataset, Features, Image
 from pyarrow import ArrowException
+
+from ..common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
+from .pickles import load_pickles
+from .tasks import CifarTask
 
 
 IMAGE_COLUMNS = ("img", "image")

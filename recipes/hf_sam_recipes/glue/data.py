@@ -4,10 +4,11 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
 from datasets import ClassLabel, Dataset, Features, NamedSplit, Value
-from glue_tasks import TASKS, GlueTask
 from transformers.utils import logging
+
+from ..common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
+from .tasks import TASKS, GlueTask
 
 
 logger = logging.get_logger(__name__)
