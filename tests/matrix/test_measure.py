@@ -158,9 +158,9 @@ def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):
     command += ["--nproc_per_node", "2"]
     assert run_main(GLUE, command) == 1
     record = json.loads((tmp_path / "runs" / "cola" / "sampa-0" / "seed-1.json").read_text())
-    assert "ValueError: label_noise=7.0: must be from 0 to 1." in record["error"]
+    assert "error: label_noise=7.0: must be from 0 to 1." in record["error"].splitlines()
     shown = failure_table(Study(GLUE, tmp_path / "runs"))
-    assert "| cola | sampa-0 | 1 | `ValueError: label_noise=7.0: must be from 0 to 1.` |" in shown
+    assert "| cola | sampa-0 | 1 | `error: label_noise=7.0: must be from 0 to 1.` |" in shown
 
 
 def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from .names import did_you_mean
+from .parser import unknown_option
 
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -37,8 +37,7 @@ class RecipeParser(HfArgumentParser):
 
     def unknown(self, name: str, where: str) -> ValueError:
         """The error for an unknown option, with the nearest known name."""
-        advice = did_you_mean(name, self.option_names, cutoff=0.5).rstrip() or "see --help for all options."
-        return ValueError(f"{where}: unknown option {name!r}; {advice}")
+        return unknown_option(name, self.option_names, where)
 
 
 def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -69,9 +68,13 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
     for recipe in recipes:
         values.update(read_recipe(recipe, parser))
 
-    *parsed, extra = parser.parse_args_into_dataclasses(
-        [*_as_arguments(values), *args], return_remaining_strings=True, look_for_args_file=False
-    )
+    arguments = [*_as_arguments(values), *args]
+    try:
+        *parsed, extra = parser.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
+    except json.JSONDecodeError as error:
+        raise _not_json(arguments, error) from error
     if extra:
         if extra[0].endswith(RECIPE_SUFFIXES):
             raise ValueError(f"{extra[0]}: recipe files stand before the first --option.")
@@ -79,6 +82,14 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
             raise ValueError(f"{extra[0]}: unexpected value; expected [recipe.yaml ...] [--option value ...].")
         raise parser.unknown(extra[0].lstrip("-").split("=")[0].replace("-", "_"), where="command line")
     return tuple(parsed)
+
+
+def _not_json(arguments: list[str], error: json.JSONDecodeError) -> ValueError:
+    """`TrainingArguments` does not say to which option it could not read the value."""
+    value = error.doc
+    joined = [argument.removesuffix(f"={value}") for argument in arguments if argument.endswith(f"={value}")]
+    option = joined[-1] if joined else arguments[arguments.index(value) - 1] if value in arguments else "command line"
+    return ValueError(f"{option}: {value!r} is not JSON: {error.msg} at character {error.pos}.")
 
 
 def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -112,9 +123,9 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
 def _read_mapping(path: Path) -> dict[str, Any]:
     # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
+        text = path.read_text(encoding="utf-8")
+        node, values = yaml.compose(text, Loader=yaml.BaseLoader), yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must hold lines of the form `option: value`.")

@@ -2,11 +2,12 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import REPOSITORY
+from ..common.folders import made_folder
+from ..common.parser import ScriptParser
 from .benchmark import Benchmark
 from .plan import Planner, parse_overrides, read_rho
 from .records import FAILED, FINISHED, RecordStore
@@ -67,6 +68,7 @@ def rho_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     if "rho" in overrides:
         raise ValueError("--rho cannot be given where it is chosen: use --rhos.")
     require_no_other_choice(options.rho_file, options.tasks)
+    made_folder("rho_file", options.rho_file.parent)
     planner = Planner(benchmark, options, overrides)
     tasks = {task.name: task for task in benchmark.tasks}
     runs = {
@@ -101,8 +103,8 @@ def status_table(runs: Sequence[Run], store: RecordStore) -> str:
     return "\n".join(lines)
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+def _parser(description: str) -> ScriptParser:
+    parser = ScriptParser(description)
     parser.add_argument("--model", help="model on the Hub, or a folder; the default is the recipes' own")
     parser.add_argument("--data_dir", help="folder with the data; the default is the Hub")
     parser.add_argument("--runs_dir", type=Path, help="folder of the records; the default is named after the model")
@@ -123,10 +125,7 @@ def _default_folder(benchmark: Benchmark, planner: Planner) -> Path:
 def _run(runs: Sequence[Run], store: RecordStore, options: argparse.Namespace) -> int:
     # Asked to end, the runner ends its runs first, as after an interrupt from the keyboard.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        counts = MatrixRunner(runs, store, options.jobs, options.retry_failed).run()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    made_folder("runs_dir", store.folder)
+    counts = MatrixRunner(runs, store, options.jobs, options.retry_failed).run()
     print(f"{counts[FINISHED]} of {len(runs)} runs finished, {counts[FAILED]} failed; records in {store.folder}")
     return 1 if counts[FAILED] else 0

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_sam.methods import METHODS
 
 from .. import REPOSITORY
+from ..common.folders import existing_folder
 from ..common.options import RecipeParser, read_recipe
+from ..common.parser import unknown_option
 from .benchmark import Benchmark
+from .rho import read_choice
 from .run import RESULT_FOLDER, Run
 
 
@@ -83,9 +84,10 @@ class Planner:
         required = [f"--{name}=none" for name in self.parser.required_names]
         _, unknown = self.parser.parse_known_args([*required, *(f"--{k}={v}" for k, v in overrides.items())])
         for option in unknown:
-            raise self.parser.unknown(option[2:].split("=")[0], where="command line")
-        if options.data_dir is not None and not Path(options.data_dir).is_dir():
-            raise ValueError(f"data_dir={options.data_dir!r}: no such folder.")
+            known = self.parser.option_names | vars(options).keys()
+            raise unknown_option(option[2:].split("=")[0], known, where="command line")
+        if options.data_dir is not None:
+            existing_folder("data_dir", options.data_dir)
         if options.model is None:
             self.model, self.folder_name = "the recipes' own", "default"
         else:
@@ -181,7 +183,7 @@ def read_rho(path: Path, model: str, tasks: Sequence[str]) -> dict[str, float]:
     """
     if not path.is_file():
         raise ValueError(f"rho_file={str(path)!r}: no such file; choose rho first with select_rho.py.")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_choice(path)
     if content["model"] != model:
         raise ValueError(f"{path} was chosen for {content['model']}, not for {model}: leave --rho_file out.")
     missing = [task for task in tasks if task not in content["rho"]]

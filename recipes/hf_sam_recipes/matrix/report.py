@@ -1,10 +1,11 @@
 """The report: tables and plots made of the records, and of nothing else."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import REPOSITORY
+from ..common.folders import existing_folder
+from ..common.parser import ScriptParser
 from . import tables
 from .benchmark import Benchmark
 from .plots import PLOTS, draw_plots
@@ -18,10 +19,10 @@ RESULTS, FIGURES = "results", "plots"
 def report_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     """Write `README.md` and the plots of a benchmark. Returns the exit status."""
     folder = REPOSITORY / benchmark.folder
-    parser = argparse.ArgumentParser(description=f"Report on {benchmark.title} from the records alone.")
+    parser = ScriptParser(f"Report on {benchmark.title} from the records alone.")
     parser.add_argument("--folder", type=Path, default=folder, help="holds results/, gets README.md and plots/")
     options = parser.parse_args(args)
-    print(f"wrote {write_report(benchmark, options.folder)}")
+    print(f"wrote {write_report(benchmark, existing_folder('folder', options.folder))}")
     return 0
 
 

@@ -52,13 +52,29 @@ def choose_rho(task: BenchmarkTask, records: Sequence[dict[str, Any]]) -> RhoCho
     return RhoChoice(rho=best[0], metric=task.metric, tried=tuple(tried))
 
 
+def read_choice(path: Path) -> dict[str, Any]:
+    """
+    What `write_rho` has written: the `model`, and `rho` by task.
+
+    Raises:
+        `ValueError`: it is another file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("rho"), dict):
+        raise ValueError(f"{path}: no choice of rho, which has a model and a rho per task; give another --rho_file.")
+    return content
+
+
 def require_no_other_choice(path: Path, tasks: Sequence[str]) -> None:
     """
     Raises:
         `ValueError`: the file has the choice for a task that is not among these, and would lose it.
     """
     if path.is_file():
-        lost = sorted(set(yaml.safe_load(path.read_text(encoding="utf-8"))["rho"]) - set(tasks))
+        lost = sorted(set(read_choice(path)["rho"]) - set(tasks))
         if lost:
             raise ValueError(
                 f"{path} has a rho for {', '.join(lost)} too, which would be lost: add them to --tasks (runs that are "
