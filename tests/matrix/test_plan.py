@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hf_sam_recipes.matrix.rho import RHO_GRID, choose_rho, require_no_other_choice, write_rho
 
 from hf_sam_recipes.benchmarks.cifar import CIFAR
 from hf_sam_recipes.benchmarks.glue import GLUE, TASKS
 from hf_sam_recipes.matrix.command_line import run_main
 from hf_sam_recipes.matrix.plan import Planner, parse_overrides, read_rho
 from hf_sam_recipes.matrix.records import RecordStore
-from hf_sam_recipes.matrix.rho import RHO_GRID, choose_rho, require_no_other_choice, write_rho
 from hf_sam_recipes.matrix.runner import MatrixRunner
 
 from ..conftest import REPOSITORY

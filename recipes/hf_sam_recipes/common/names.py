@@ -12,6 +12,16 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.3) -> str:
     return f"did you mean {nearest[0]!r}? " if nearest else ""
 
 
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """
+    Raises:
+        `ValueError`: the name is not known; the message has the nearest name and all names.
+    """
+    known = list(known)
+    if name not in known:
+        raise ValueError(f"{what} {name!r}: {did_you_mean(name, known)}There are {', '.join(known) or 'none'}.")
+
+
 def name_classes(config: PretrainedConfig, labels: Sequence[str], task: str, for_training: bool) -> None:
     """
     Write the classes of a task into a model's configuration.

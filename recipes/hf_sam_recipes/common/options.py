@@ -15,6 +15,8 @@ from .names import did_you_mean
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 BASE_KEY = "base"
+# How a file says that an option has its default.
+NO_VALUE = ("null", "~", "")
 
 
 class RecipeParser(HfArgumentParser):
@@ -70,7 +72,7 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
         values.update(read_recipe(recipe, parser))
 
     *parsed, extra = parser.parse_args_into_dataclasses(
-        [*_as_arguments(values), *args], return_remaining_strings=True, look_for_args_file=False
+        [*as_arguments(values), *args], return_remaining_strings=True, look_for_args_file=False
     )
     if extra:
         if extra[0].endswith(RECIPE_SUFFIXES):
@@ -96,7 +98,7 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise ValueError(f"{path}: no such recipe file; the folder has: {', '.join(there) or 'no recipe'}.")
-    own = _read_mapping(path)
+    own = read_mapping(path)
     bases = own.pop(BASE_KEY, [])
     for name in own:
         if name not in parser.option_names:
@@ -109,7 +111,13 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
     return values
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """
+    What stands in a YAML file, every scalar as it is written.
+
+    Raises:
+        `ValueError`: the file is no YAML mapping, or repeats a key.
+    """
     # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
@@ -125,10 +133,11 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _as_arguments(values: dict[str, Any]) -> list[str]:
+def as_arguments(values: dict[str, Any]) -> list[str]:
+    """The command line that says the same as a file with these values."""
     arguments = []
     for name, value in values.items():
-        if value in ("null", "~", ""):
+        if value in NO_VALUE:
             continue
         if isinstance(value, list):
             arguments += [f"--{name}", *value]
