@@ -116,12 +116,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     What stands in a YAML file, every scalar as it is written.
 
     Raises:
-        `ValueError`: the file is no YAML mapping, or repeats a key.
+        `ValueError`: the file is not there, is no YAML mapping, or repeats a key.
     """
     # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):

@@ -54,8 +54,8 @@ def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
             value = best(choice, task)
             if value is None:
                 raise ValueError(
-                    f"{task}: no {choice.option} can be chosen. Has a trial failed? Repeat with --retry_failed. Has none "
-                    "a finite loss? Lower the learning rate."
+                    f"{task}: no {choice.option} can be chosen. If a trial has failed, repeat with --retry_failed; if "
+                    "none has a finite loss, lower the learning rate."
                 )
             print(f"{task}: {choice.option} {value} for {', '.join(choice.methods)}")
     return _run(planner.table(study, best), store, options)
@@ -69,11 +69,10 @@ def status_table(runs: Sequence[Run], store: RecordStore) -> str:
         found = lines.setdefault((task, variant), {FINISHED: [], FAILED: [], "missing": []})
         record = store.read(run.name)
         found["missing" if record is None else record["status"]].append(str(run.seed))
-    return "\n".join(
-        f"{task:8} {variant:12} "
-        + "; ".join(f"{status} {', '.join(seeds)}" for status, seeds in found.items() if seeds)
-        for (task, variant), found in lines.items()
-    )
+    shown = {
+        key: "; ".join(f"{s} {', '.join(seeds)}" for s, seeds in of.items() if seeds) for key, of in lines.items()
+    }
+    return "\n".join(f"{task:8} {variant:12} {found}" for (task, variant), found in shown.items())
 
 
 def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
@@ -83,7 +82,7 @@ def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
         "and need a --folder.",
         allow_abbrev=False,
     )
-    parser.add_argument("study", help=f"name of a file in {benchmark.folder}/{STUDIES}, without .yaml")
+    parser.add_argument("study", help=f"name of a file in {benchmark.folder}/{STUDIES}, or path of one elsewhere")
     parser.add_argument("--status", action="store_true", help="show what is there and what is missing, and do nothing")
     parser.add_argument("--tasks", nargs="+", help="only these of the study")
     parser.add_argument("--methods", nargs="+", help="only these of the study")

@@ -55,11 +55,7 @@ def average(comparisons: Sequence[Comparison | None]) -> Difference | None:
 
 def equal_cost_table(study: Study, value: Value) -> str:
     """Task × method that perturbs: the difference, to which stock method, the ratio of the costs; empty if to none."""
-    found = {
-        (method, task): at_equal_cost(study, task, method, value)
-        for method in study.perturbing
-        for task in study.tasks
-    }
+    found = {(m, task): at_equal_cost(study, task, m, value) for m in study.perturbing for task in study.tasks}
 
     def cell(method: str, task: BenchmarkTask | None) -> str:
         if task is None:

@@ -193,9 +193,8 @@ def _settings(study: Study) -> str:
 
 
 def _shown(options: Options, first: list[str]) -> str:
-    return ", ".join(
-        [*first, *(f"{name} {value}" for name, value in sorted(options.items()) if value not in NO_VALUE)]
-    )
+    shown = [f"{name} {value}" for name, value in sorted(options.items()) if value not in NO_VALUE]
+    return ", ".join(first + shown)
 
 
 def _versions(record) -> str:

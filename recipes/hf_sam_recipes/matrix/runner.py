@@ -281,6 +281,6 @@ def require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
         if other:
             old, new = (", ".join(f"{name} {side.get(name)}" for name in sorted(other)) for side in (there, now))
             raise ValueError(
-                f"{store.path(run.name)} was made with {old}, but now it is {new}: such numbers must not share a table. "
-                "Give the new settings a study of their own, or delete the records of the old ones."
+                f"{store.path(run.name)} was made with {old}, but now it is {new}: such numbers must not share a "
+                "table. Give the new settings a study of their own, or delete the records of the old ones."
             )

@@ -162,9 +162,13 @@ class StudyFile:
 
 def find_study(folder: Path, name: str) -> StudyFile:
     """
+    The study of that name in a folder, or at that path if the name ends in `.yaml`.
+
     Raises:
         `ValueError`: there is no such study; the message has the nearest name. Or as [`read_study`].
     """
+    if name.endswith(".yaml"):
+        return read_study(Path(name))
     require_known("study", name, sorted(path.stem for path in folder.glob("*.yaml")))
     return read_study(folder / f"{name}.yaml")
 
@@ -222,11 +226,12 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _mapping(value: Any) -> Options:
-    return dict(value or {})
+    return {} if value in NO_VALUE else dict(value)
 
 
 def _named(value: Any) -> dict[str, Options]:
-    return {name: _mapping(own) for name, own in (value if isinstance(value, dict) else dict.fromkeys(value)).items()}
+    named = value if isinstance(value, dict) else dict.fromkeys(_texts(value), "")
+    return {name: _mapping(own) for name, own in named.items()}
 
 
 # By the annotation of a field: how what the file says is read, and what it must be.
@@ -237,12 +242,7 @@ KINDS = {
     "tuple[str, ...]": (_texts, "a list"),
     "tuple[int, ...]": (lambda value: tuple(map(int, _texts(value))), "a list of whole numbers"),
     "Options": (_mapping, "a mapping from options to values"),
-    "dict[str, Options]": (
-        lambda value: (
-            {name: {} for name in value} if isinstance(value, list) else {k: _mapping(v) for k, v in value.items()}
-        ),
-        "a list of names, or a mapping from names to options",
-    ),
+    "dict[str, Options]": (_named, "a list of names, or a mapping from names to options"),
 }
 
 
