@@ -141,7 +141,7 @@ def test_options_in_a_mapping_reach_the_recipe_as_json(plan):
 def test_two_processes_are_for_pairs(plan):
     run = plan("cola", "sampa-0", nproc_per_node=2)
     assert "torch.distributed.run" in run.command
-    assert run.shown_command.startswith("torchrun --standalone --nproc_per_node 2 recipes/")
+    assert run.shown_command.startswith("torchrun --standalone --nproc_per_node=2 recipes/")
     for method in ("adamw", "sam"):
         assert "torch.distributed.run" not in plan("cola", method, nproc_per_node=2).command
 

@@ -12,30 +12,25 @@ from .. import REPOSITORY
 from ..common.options import RecipeParser, as_arguments, read_recipe
 from .benchmark import Benchmark
 from .run import RESULT_FOLDER, Run
-from .study_file import Choice, Options, StudyFile
+from .study_file import MEASURED, Choice, Options, StudyFile
 
 
-# Set for every run by the runner itself, with the key of a study to use instead.
-RESERVED = {
-    "task_name": "tasks",
-    "dataset_name": "tasks",
-    "method": "methods",
-    "seed": "seeds",
-    "model_name_or_path": "model",
-    "num_train_epochs": "epochs, which leaves adamw-2x twice as many",
-    "max_steps": "epochs, which leaves adamw-2x twice as many",
-    "data_dir": "--data_dir of the command, since data lie elsewhere on every machine",
-    "output_dir": "--folder of the command",
-    "resume_from_checkpoint": "nothing, since a run in progress starts anew",
-    "save_strategy": "the recipe itself to keep a model",
-    "push_to_hub": "the recipe itself to share a model",
-    "eval_strategy": "eval_epochs, since records have the metrics over the epochs",
-    "do_train": "nothing, since every run trains",
-    "do_eval": "nothing, since every run is evaluated",
-    "load_best_model_at_end": "nothing, since the last weights are the result",
-    "logging_strategy": "nothing, since records have the losses of every epoch",
-    "report_to": "nothing, since the record of a run is its report",
+# Set for every run by the runner itself: what a study or command has instead.
+INSTEAD = {
+    "tasks": "task_name dataset_name",
+    "methods": "method",
+    "seeds": "seed",
+    "model": "model_name_or_path",
+    "epochs, which leaves adamw-2x twice as many": "num_train_epochs max_steps",
+    "eval_epochs, since records have the metrics over the epochs": "eval_strategy",
+    "--data_dir of the command, since data lie elsewhere on every machine": "data_dir",
+    "--folder of the command": "output_dir",
+    "the recipe itself to keep or to share a model": "save_strategy push_to_hub",
+    "nothing, since every run trains and is evaluated, anew and to its end": "do_train do_eval resume_from_checkpoint "
+    "load_best_model_at_end",
+    "nothing, since the record of a run is its report, with every epoch": "logging_strategy report_to",
 }
+RESERVED = {option: instead for instead, options in INSTEAD.items() for option in options.split()}
 # Two that a method may have of its own.
 OF_A_METHOD = {"method", "num_train_epochs"}
 FIXED = ("--save_strategy=no", "--logging_strategy=epoch", "--report_to=none", "--disable_tqdm=true")
@@ -101,37 +96,29 @@ class Planner:
         options = {name: value for name, value in options.items() if name != "rho"}
         if study.epochs is not None:
             own["num_train_epochs"] = f"{study.epochs * self._relative_epochs(task, recipe):g}"
-        shared = [*as_arguments(own | options), *FIXED]
+
+        def line(path: Path | str, model: str, data: str | None) -> list[str]:
+            data = [f"--data_dir={data}"] if self.data_dir else []
+            return [str(path), f"--model_name_or_path={model}", *data, *as_arguments(own | options), *FIXED]
 
         processes = study.nproc_per_node if kind.runs_in_pairs else 1
-        launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}")
-        data = [] if self.data_dir is None else [f"--data_dir={self.data_dir}"]
+        pair = ["--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
         command = (
-            sys.executable,
-            *(launcher if processes > 1 else ()),
+            *(sys.executable, *(["-m", "torch.distributed.run", *pair] if pair else [])),
             str(REPOSITORY / "recipes" / "run_measured.py"),
-            f"--result_folder={RESULT_FOLDER}",
-            f"--recipe={Path(self.benchmark.script).stem}",
-            f"--sharpness_examples={study.sharpness_examples}",
-            f"--ascent_steps={study.ascent_steps}",
-            f"--hessian_iterations={study.hessian_iterations}",
-            "--",
-            str(REPOSITORY / path),
-            f"--model_name_or_path={self._model(study)}",
-            *data,
-            *shared,
+            *(f"--result_folder={RESULT_FOLDER}", f"--recipe={Path(self.benchmark.script).stem}"),
+            *(f"--{name}={getattr(study, name)}" for name in MEASURED),
+            *("--", *line(REPOSITORY / path, self._model(study), self.data_dir)),
             f"--output_dir={RESULT_FOLDER}/output",
         )
-        start = ["torchrun", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else ["python"]
-        data = ["--data_dir=DATA_DIR"] if data else []
-        shown = [*start, self.benchmark.script, path, f"--model_name_or_path={study.model}", *data, *shared]
+        shown = [*(["torchrun", *pair] if pair else ["python"]), self.benchmark.script]
         return Run(
             name=name or f"{task}/{method}/seed-{seed}",
             task=task,
             method=method,
             seed=seed,
             command=command,
-            shown_command=shlex.join(shown),
+            shown_command=shlex.join(shown + line(path, study.model, "DATA_DIR")),
             settings=study.settings(task, method, chosen),
             rho=rho,
         )

@@ -12,6 +12,8 @@ from ..common.options import BASE_KEY, NO_VALUE, read_mapping
 
 
 Options = dict[str, Any]
+# Keys of a study that say what is measured at the end of a run.
+MEASURED = ("sharpness_examples", "ascent_steps", "hessian_iterations")
 # In the folder of a benchmark.
 STUDIES, RESULTS = "studies", "results"
 
@@ -102,11 +104,10 @@ class StudyFile:
     def settings(self, task: str, method: str, chosen: Options) -> dict[str, Any]:
         """What a record says of how its run was set; rho has a place of its own in it."""
         options = self.options_of(task, method) | {k: v for k, v in chosen.items() if k != "rho"}
-        measured = ("sharpness_examples", "ascent_steps", "hessian_iterations")
         return {
             "model": self.model_name,
             "epochs": self.epochs,
-            **{name: getattr(self, name) for name in measured},
+            **{name: getattr(self, name) for name in MEASURED},
             # Left out where it is 1, so that records made before it was noted can be added to.
             **({"nproc_per_node": self.nproc_per_node} if self.nproc_per_node > 1 else {}),
             "options": dict(sorted(options.items())),
@@ -134,8 +135,8 @@ class StudyFile:
             if set(choice.methods) & set(self.methods):
                 # On the held-out examples alone, and how sharp a trial ends is nobody's question.
                 overrides = {"holdout_beside": "null"} | choice.options | study.overrides
-                steps = {name: getattr(StudyFile, name) for name in ("ascent_steps", "hessian_iterations")}
-                yield replace(study, overrides=overrides, sharpness_examples=0, **steps), choice
+                measured = {name: getattr(StudyFile, name) for name in MEASURED} | {"sharpness_examples": 0}
+                yield replace(study, overrides=overrides, **measured), choice
 
     def with_overrides(self, options: Options, epochs: float | None) -> StudyFile:
         """The study with other options in every run, those of the choices too. What is given is not chosen."""
