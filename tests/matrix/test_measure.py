@@ -215,17 +215,23 @@ def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):
 
 def test_what_is_chosen_on_held_out_examples_is_used(made, tmp_path, capsys):
     rates = {"option": "learning_rate", "values": ["1e-4", "1e-2"], "with": "adamw", "for": ["adamw"]}
-    rhos = {"option": "rho", "values": [0.02, 0.1], "with": "sam", "for": ["sampa-0"], "options": {"holdout": 0.25}}
+    rhos = {"option": "rho", "values": [0.02, 0.1], "with": "sam", "for": ["sampa-0"]}
     path = write_study_file(
         tmp_path,
         tasks=["cola"],
         methods=["adamw", "sam", "sampa-0"],
         seeds=[1, 4],
         epochs=1,
-        options={"max_length": 16, "per_device_train_batch_size": 8, "warmup_steps": 0},
+        options={
+            "max_length": 16,
+            "per_device_train_batch_size": 8,
+            "warmup_steps": 0,
+            "holdout": 0.25,
+            "holdout_beside": True,
+        },
         nproc_per_node=2,
         sharpness_examples=0,
-        choose=[rates | {"options": {"holdout": 0.25}}, rhos],
+        choose=[rates, rhos],
     )
     command = [str(path), "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--folder", str(tmp_path)]
     command += ["--methods", "adamw", "sampa-0", "--seeds", "4", "--jobs", "2"]
@@ -251,7 +257,8 @@ def test_what_is_chosen_on_held_out_examples_is_used(made, tmp_path, capsys):
     assert sampa["meta_info"]["training"]["sam_config"]["rho"] == sampa["rho"] == chosen["rho"]
     assert sampa["meta_info"]["training"]["learning_rate"] == 2e-5
     assert sampa["meta_info"]["processes"] == 2
-    assert sampa["meta_info"]["data"]["eval_samples"] == {"eval_samples": 13}
+    assert sampa["meta_info"]["data"]["eval_samples"] == {"eval_samples": 13, "eval_samples_holdout": 6}
+    assert sampa["train_info"]["epochs"][-1]["eval_holdout_loss"] == sampa["train_info"]["metrics"]["loss_holdout"]
     # Two gradients an update, side by side, and the first lookahead gradient, which both ranks compute.
     assert sampa["train_info"]["gradient_computations"] == 2 * sampa["train_info"]["updates"] + 2
     for hidden in (str(tmp_path), str(made), str(REPOSITORY)):

@@ -189,9 +189,11 @@ def read_study(path: Path) -> StudyFile:
     study = _build(StudyFile, values, str(path), {}, name=path.stem, overrides={}, **given)
     if study.nproc_per_node not in (1, 2):
         raise ValueError(f"{path}: nproc_per_node={study.nproc_per_node}: must be 1 or 2.")
-    return (
-        study if given else replace(study, choose=tuple(_choice(study, entry, f"{path}, choose") for entry in choose))
-    )
+    if study.choose_as:
+        for task in study.tasks:
+            require_known(f"{path}: {study.choose_as.name} has chosen nothing for task", task, study.choose_as.tasks)
+        return study
+    return replace(study, choose=tuple(_choice(study, entry, f"{path}, choose") for entry in choose))
 
 
 def _choice(study: StudyFile, entry: Any, where: str) -> Choice:
