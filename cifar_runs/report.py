@@ -1,5 +1,5 @@
 """
-Write `cifar_runs/README.md` and its plots from the records alone.
+Write `cifar_runs/README.md` and its plots from the studies and the records alone.
 
     python cifar_runs/report.py
 """

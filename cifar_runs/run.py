@@ -1,7 +1,7 @@
 """
-Fine-tune on CIFAR-10 and CIFAR-100 with every method and every seed: what is missing of it, one record per run.
+Do what is missing of a study of CIFAR: choose what is to be chosen, then every task with every method and every seed.
 
-    python cifar_runs/run.py --tasks cifar10 --methods adamw sam sampa-0.2 --seeds 1 2 3 --label_noise 0.4
+    python cifar_runs/run.py memorising --data_dir DIR --jobs 2
 
 Stop it at any time; the same command goes on. Start it twice, and the two share the work.
 """

@@ -1,5 +1,5 @@
 """
-Write `glue_runs/README.md` and its plots from the records alone.
+Write `glue_runs/README.md` and its plots from the studies and the records alone.
 
     python glue_runs/report.py
 """

@@ -1,7 +1,7 @@
 """
-Fine-tune on every GLUE task with every method and every seed: what is missing of it, one record per finished run.
+Do what is missing of a study of GLUE: choose what is to be chosen, then every task with every method and every seed.
 
-    python glue_runs/run.py --tasks cola rte --methods adamw sam sampa-0.1 --seeds 1 2 3 --model DIR --data_dir DIR
+    python glue_runs/run.py wrong-labels --model DIR --data_dir DIR --jobs 2
 
 Stop it at any time; the same command goes on. Start it twice, and the two share the work.
 """

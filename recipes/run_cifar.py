@@ -70,6 +70,7 @@ def main(args: list[str], trainer_class: type[ImageTrainer] = ImageTrainer) -> d
         sam_config=sam_config,
     )
     workflow.average_micro_batches(trainer)
+    example_args.evaluate_in_training(trainer, evaluation)
 
     metrics = {}
     output_dir = Path(training_args.output_dir)
@@ -115,7 +116,7 @@ def choose_examples(
 ) -> tuple[Dataset | None, dict[str, Dataset]]:
     """The images to train on, and those to evaluate on, as `{"": split}` as far as they are wanted."""
     wanted = ["train"] if training_args.do_train or example_args.holdout else []
-    if training_args.do_eval and not example_args.holdout:
+    if training_args.do_eval and example_args.evaluates_on_split:
         wanted.append("test")
     loaded = load_cifar(task, wanted, data_dir)
     evaluation = {"": loaded["test"]} if "test" in loaded else {}

@@ -76,6 +76,7 @@ def main(args: list[str], trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[
         sam_config=sam_config,
     )
     workflow.average_micro_batches(trainer)
+    example_args.evaluate_in_training(trainer, evaluation)
 
     metrics = {}
     if training_args.do_train:
@@ -103,7 +104,7 @@ def choose_examples(
 ) -> tuple[Splits, Splits, Splits]:
     """What to train on, `{"train": split}`, to evaluate on, by suffix of the metrics, and to predict, by file name."""
     wanted = ["train"] if training_args.do_train or example_args.holdout else []
-    if training_args.do_eval and not example_args.holdout:
+    if training_args.do_eval and example_args.evaluates_on_split:
         wanted += task.validation_splits
     if training_args.do_predict:
         wanted += task.test_splits

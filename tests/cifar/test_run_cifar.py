@@ -44,7 +44,7 @@ def test_there_is_a_recipe_for_every_method(recipes):
     found = {str(path.relative_to(recipes / "cifar")) for path in (recipes / "cifar").rglob("*.yaml")}
     wanted = {f"{name}/{method}.yaml" for name in made_cifar.CLASSES for method in METHODS}
     # Beside them a file of chosen radii, which the runner reads.
-    assert found == {"base.yaml", "scratch.yaml", "small_vit_patch8.yaml"} | wanted
+    assert found == {"base.yaml", "scratch.yaml"} | wanted
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -20,15 +20,4 @@ CIFAR = Benchmark(
     methods=("adamw", "adamw-2x", "sam", "sampa-0", "sampa-0.2"),
     equal_compute="adamw-2x",
     published_by="published: SGD, ViT-B/16 pretrained on ImageNet-21k, whole set",
-    notes=(
-        "`small_vit` and `small_vit_patch8` are models of `recipes/cifar`: a ViT of 6 M parameters with patches of 4 "
-        "and of 8 pixels, trained from scratch with `from_scratch`.",
-        "`label_noise` is the part of the training labels that is wrong; the test labels are all right. Then the "
-        "training loss rewards learning the wrong labels by heart, and the test accuracy shows who did.",
-        "For `small_vit_patch8`, rho was chosen with `sam` and the settings of `memorising`, on the 18,000 training "
-        "images that this run of seed 1 left out: `../recipes/cifar/small_vit_patch8.yaml`, records in `rho_choice/`. "
-        "It is the recipes' own 0.05, and all studies use it.",
-        "The times of `clean` say nothing: other work shared the machine with some of its runs.",
-        "The last weights are evaluated, not the best ones: the test images choose nothing.",
-    ),
 )

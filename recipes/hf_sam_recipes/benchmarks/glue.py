@@ -50,18 +50,4 @@ GLUE = Benchmark(
     equal_compute="adamw-2x",
     published_by="published: AdamW, bert-base-cased, whole task",
     published_difference_by="published: SAM minus Adam, RoBERTa-base, whole task",
-    notes=(
-        "With `train_sampling_strategy group_by_length`, SAMPa draws other batches than the other methods of a seed; "
-        "else the order of the examples is the same, too.",
-        "`all-MiniLM-L6-v2` has seen SNLI, MultiNLI and Quora pairs in its contrastive training, so its scores on "
-        "MNLI, QQP and STS-B are not clean; CoLA, RTE, SST-2 and MRPC are.",
-        "A Matthews correlation of exactly 0 comes from a model that gives every sentence the same class.",
-        "In `low-data`, rho was chosen per task with `sam` on a tenth of the training sample of seed 1, left out for "
-        "this: `../recipes/glue/minilm.yaml`, records in `rho_choice/`. 200 examples decide little: on CoLA the "
-        "metric was 0 for every rho, so the loss decided; on RTE and STS-B the smallest rho of the grid was best.",
-        "The last weights are evaluated, not the best ones: the validation split chooses nothing.",
-        "Published values: AdamW from the text-classification examples of transformers (batch 32, lr 2e-5, 3 epochs, "
-        "5 for MRPC and WNLI, length 128), SAM minus Adam from Kaddour et al. 2022. Other models, other settings: "
-        "they say what size of effect to expect, not what these runs should reach.",
-    ),
 )

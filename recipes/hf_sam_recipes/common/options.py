@@ -15,6 +15,8 @@ from .parser import unknown_option
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 BASE_KEY = "base"
+# How a file says that an option has its default.
+NO_VALUE = ("null", "~", "")
 
 
 class RecipeParser(HfArgumentParser):
@@ -68,7 +70,7 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
     for recipe in recipes:
         values.update(read_recipe(recipe, parser))
 
-    arguments = [*_as_arguments(values), *args]
+    arguments = [*as_arguments(values), *args]
     try:
         *parsed, extra = parser.parse_args_into_dataclasses(
             arguments, return_remaining_strings=True, look_for_args_file=False
@@ -107,7 +109,7 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
     if not path.is_file():
         there = sorted(entry.name for entry in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise ValueError(f"{path}: no such recipe file; the folder has: {', '.join(there) or 'no recipe'}.")
-    own = _read_mapping(path)
+    own = read_mapping(path)
     bases = own.pop(BASE_KEY, [])
     for name in own:
         if name not in parser.option_names:
@@ -120,11 +122,19 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
     return values
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """
+    What stands in a YAML file, every scalar as it is written.
+
+    Raises:
+        `ValueError`: the file is not there, is no YAML mapping, or repeats a key.
+    """
     # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
     try:
         text = path.read_text(encoding="utf-8")
         node, values = yaml.compose(text, Loader=yaml.BaseLoader), yaml.load(text, Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
@@ -136,10 +146,11 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _as_arguments(values: dict[str, Any]) -> list[str]:
+def as_arguments(values: dict[str, Any]) -> list[str]:
+    """The command line that says the same as a file with these values."""
     arguments = []
     for name, value in values.items():
-        if value in ("null", "~", ""):
+        if value in NO_VALUE:
             continue
         if isinstance(value, list):
             arguments += [f"--{name}", *value]

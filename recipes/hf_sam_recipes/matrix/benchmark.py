@@ -1,10 +1,9 @@
 """What the runner and the report need to know of a benchmark: its tasks, its recipes, what others publish on it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .. import REPOSITORY
-from ..common.names import did_you_mean
+from ..common.names import require_known
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Benchmark:
 
     Args:
         title (`str`): Name for readers.
-        folder (`str`): Folder of the records and of the report, relative to the repository.
+        folder (`str`): Folder of the studies, the records and the report, relative to the repository.
         script (`str`): Recipe script, relative to the repository. It has a `main(args, trainer_class)` that returns
             the metrics of the last evaluation.
         options (`str`): Module whose `ARGUMENTS` are the dataclasses with the options of the script. By name, since
@@ -51,7 +50,6 @@ class Benchmark:
         equal_compute (`str`): The baseline with as many gradients as the methods that perturb.
         published_by, published_difference_by (`str`): Heading of the columns with what others publish; names the
             model.
-        notes (`tuple[str, ...]`): What a reader must know, in Markdown.
     """
 
     title: str
@@ -64,7 +62,6 @@ class Benchmark:
     equal_compute: str = ""
     published_by: str = ""
     published_difference_by: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def baseline(self) -> str:
@@ -77,13 +74,7 @@ class Benchmark:
         Raises:
             `ValueError`: there is no such task or no such method; the message has the nearest name and all names.
         """
-        _require_known("task", task, [known.name for known in self.tasks])
+        require_known("task", task, [known.name for known in self.tasks])
         folder = REPOSITORY / self.recipes / task
-        _require_known("method", method, sorted(file.stem for file in folder.glob("*.yaml")))
+        require_known("method", method, sorted(file.stem for file in folder.glob("*.yaml")))
         return f"{self.recipes}/{task}/{method}.yaml"
-
-
-def _require_known(what: str, name: str, known: Iterable[str]) -> None:
-    known = list(known)
-    if name not in known:
-        raise ValueError(f"{what} {name!r}: {did_you_mean(name, known)}There are {', '.join(known) or 'none'}.")

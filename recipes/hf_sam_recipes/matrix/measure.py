@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from hf_sam import SAMTrainer
 from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
 
+from ..common.calibration import with_calibration
 from ..common.clock import UpdateClock
 from ..common.entry import is_at_work
 from .environment import hardware
@@ -49,9 +50,9 @@ def train_and_measure(
     usual_class = inspect.signature(recipe.main).parameters["trainer_class"].default
 
     class MeasuredTrainer(usual_class):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.clock, self.gradients = UpdateClock(), 0
+        def __init__(self, *args, compute_metrics, **kwargs):
+            super().__init__(*args, compute_metrics=with_calibration(compute_metrics), **kwargs)
+            self.clock, self.gradients, self.gradients_at_step = UpdateClock(), 0, {}
             self.add_callback(self.clock)
             trainers.append(self)
 
@@ -59,6 +60,10 @@ def train_and_measure(
             # The training loss of every micro-batch is differentiated once. Counted, not derived from the method.
             self.gradients += model.training
             return super().compute_loss(model, *args, **kwargs)
+
+        def log(self, *args, **kwargs):
+            self.gradients_at_step[self.state.global_step] = self.gradients
+            super().log(*args, **kwargs)
 
     metrics = recipe.main(args, trainer_class=MeasuredTrainer)
     (trainer,) = trainers
@@ -71,15 +76,16 @@ def _measurements(
 ) -> dict[str, Any] | None:
     peak = torch.tensor([_peak_memory()], dtype=torch.float64, device=trainer.args.device)
     peak = int(trainer.accelerator.gather(peak).max())
-    gradients = torch.tensor([trainer.gradients], device=trainer.args.device)
-    gradients = int(trainer.accelerator.gather(gradients).sum())
+    steps = sorted(trainer.gradients_at_step)
+    counts = torch.tensor([trainer.gradients_at_step[step] for step in steps], device=trainer.args.device)
+    gradients = dict(zip(steps, trainer.accelerator.reduce(counts).tolist(), strict=True))
     if not trainer.is_world_process_zero():
         return None
     train_info = {
         "metrics": {name.removeprefix("eval_"): value for name, value in metrics.items() if not _is_timing(name)},
-        "epochs": _epochs(trainer),
+        "epochs": _epochs(trainer, gradients),
         "updates": trainer.state.global_step,
-        "gradient_computations": gradients,
+        "gradient_computations": gradients[trainer.state.global_step],
         "seconds_per_update": trainer.clock.seconds_per_update(),
         "train_seconds": sum(trainer.clock.first) + sum(trainer.clock.later),
         "peak_memory_bytes": peak,
@@ -111,7 +117,7 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _epochs(trainer) -> list[dict[str, float]]:
+def _epochs(trainer, gradients: dict[int, int]) -> list[dict[str, float]]:
     """What was logged and evaluated, one entry per point in training at which there was an evaluation."""
     epochs: dict[int, dict[str, float]] = {}
     for log in trainer.state.log_history:
@@ -122,6 +128,7 @@ def _epochs(trainer) -> list[dict[str, float]]:
         entry.update({k: v for k, v in log.items() if k.startswith("eval_") and not _is_timing(k)})
     for step, entry in epochs.items():
         entry["train_seconds"] = trainer.clock.seconds_at_step[step]
+        entry["gradient_computations"] = gradients[step]
     return [entry for _, entry in sorted(epochs.items()) if "eval_loss" in entry]
 
 

@@ -271,21 +271,18 @@ def _time(seconds: float) -> str:
 def require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
     """
     Raises:
-        `ValueError`: the folder has records with other settings than the runs, or one of a run with another method or
-            radius.
+        `ValueError`: a run has a record, but of other settings, another method or another radius.
     """
     for run in runs:
         record = store.read(run.name)
-        if record is not None and (record["method"], record["rho"]) != (run.method, run.rho):
+        if record is None:
+            continue
+        there = {"method": record["method"], "rho": record["rho"], **record["meta_info"]["settings"]}
+        now = {"method": run.method, "rho": run.rho, **run.settings}
+        other = [name for name in there.keys() | now.keys() if there.get(name) != now.get(name)]
+        if other:
+            old, new = (", ".join(f"{name} {side.get(name)}" for name in sorted(other)) for side in (there, now))
             raise ValueError(
-                f"{store.path(run.name)} was made with {record['method']} and rho {record['rho']}, but now it is "
-                f"{run.method} and rho {run.rho}: give another --runs_dir, or delete the records of this method."
-            )
-    settings = [(run.name, run.settings) for run in runs]
-    settings += [(str(record["task"]), record["meta_info"]["settings"]) for record in store.read_all()]
-    for name, other in settings[1:]:
-        if other != settings[0][1]:
-            raise ValueError(
-                f"{store.folder} has runs ({name}) with the settings {other}, but these have {settings[0][1]}: "
-                "numbers that cannot be compared must not share a table. Give another --runs_dir."
+                f"{store.path(run.name)} was made with {old}, but now it is {new}: such numbers must not share a "
+                "table. Give the new settings a study of their own, or delete the records of the old ones."
             )

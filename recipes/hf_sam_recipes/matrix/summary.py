@@ -56,8 +56,12 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
     Args:
         values, baseline (`Mapping[int, float]`): Results by seed.
     """
-    differences = [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
-    average = mean(differences)
+    return mean_difference({seed: values[seed] - baseline[seed] for seed in values.keys() & baseline.keys()})
+
+
+def mean_difference(differences: Mapping[int, float]) -> Difference | None:
+    """The same of the differences themselves, by seed."""
+    average = mean([differences[seed] for seed in sorted(differences)])
     if average is None:
         return None
     if average.error is None:

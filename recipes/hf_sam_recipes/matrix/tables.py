@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from .benchmark import BenchmarkTask
+from .choice import best_value, read_trials
 from .records import FAILED
 from .study import Study, Value, cost
+from .study_file import Choice
 from .summary import Difference, Mean, average_over, mean, paired_difference
 
 
 MISSING = "missing"
+Scores = Callable[[BenchmarkTask, str], Mapping[int, float]]
 # The last line of a traceback, or a mistake of the user.
 ERROR_LINE = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
@@ -20,96 +23,88 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def score_table(study: Study, link: Callable[[BenchmarkTask, str], str]) -> str:
-    """Task × method, the metric in per cent. `link` gives the folder of a cell's records."""
-    published = any(task.published for task in study.tasks)
-    header = ["task", "metric", *study.methods, *([study.benchmark.published_by] if published else [])]
-    rows = []
-    for task in study.tasks:
-        cells = []
-        for method in study.methods:
-            cell = _mean(mean(list(study.scores(task, method).values())), "{:.2f}")
-            cells.append(MISSING + _gaps(study, task, method) if cell is None else f"[{cell}]({link(task, method)})")
-            if cell is not None:
-                cells[-1] += _gaps(study, task, method)
-        rows.append([_title(study, task), task.metric_title, *cells, *([task.published or "-"] if published else [])])
-    if len(study.tasks) > 1:
-        averages = []
-        for method in study.methods:
-            scores, gap = _averages(study, method)
-            cell = _mean(mean(list(scores.values())), "{:.2f}")
-            averages.append(gap if cell is None else cell + gap)
-        rows.append([f"average of {len(study.tasks)}", "", *averages, *(["-"] if published else [])])
-    return markdown(header, rows)
+def grid(study: Study, columns: Mapping[str, Callable[[BenchmarkTask | None], str]], average: bool = False) -> str:
+    """Task × column. A column gives the cell of a task and, with `average`, that of the average over tasks, `None`."""
+    rows = [[title_of(study, task), *(cell(task) for cell in columns.values())] for task in study.tasks]
+    if average and len(rows) > 1:
+        rows.append([f"average of {len(rows)}", *(cell(None) for cell in columns.values())])
+    return markdown(["task", *columns], rows)
 
 
-def difference_table(study: Study, baseline: str) -> str:
-    """Task × method, the difference of the scores to those of another method."""
-    methods = [method for method in study.methods if method != baseline]
+def score_table(
+    study: Study, link: Callable[[BenchmarkTask, str], str] | None = None, scores: Scores | None = None
+) -> str:
+    """Task × method, the metric in per cent, or other scores than the usual. `link` gives a cell's records."""
+    scores, published = scores or study.scores, not scores and any(task.published for task in study.tasks)
+
+    def cell(method: str, task: BenchmarkTask | None) -> str:
+        if task is None:
+            average, gap = _averages(study, method, scores)
+            return (_mean(mean(list(average.values())), "{:.2f}") or "") + gap
+        shown = _mean(mean(list(scores(task, method).values())), "{:.2f}")
+        shown = MISSING if shown is None else f"[{shown}]({link(task, method)})" if link else shown
+        return shown + _gaps(study, task, method, scores)
+
+    columns = {"metric": lambda task: task.metric_title if task else ""}
+    columns |= {method: partial(cell, method) for method in study.methods}
+    if published:
+        columns[study.benchmark.published_by] = lambda task: (task and task.published) or "-"
+    return grid(study, columns, average=True)
+
+
+def difference_table(
+    study: Study, baseline: str, scores: Scores | None = None, form: str = "{:+.2f}", average: bool = True
+) -> str:
+    """Task × method, the difference of the scores, or of other numbers, to those of another method."""
     # Others publish the difference to AdamW for the same number of epochs.
-    published = baseline == study.benchmark.baseline and any(task.published_difference for task in study.tasks)
-    rows = []
-    for task in study.tasks:
-        cells = _difference_cells(partial(study.scores, task), methods, baseline, len(study.seeds))
-        rows.append([_title(study, task), *cells, *([task.published_difference or "-"] if published else [])])
-    if len(study.tasks) > 1:
-        reference, _ = _averages(study, baseline)
-        averages = []
-        for method in methods:
-            scores, gap = _averages(study, method)
-            difference = paired_difference(scores, reference)
-            averages.append(_difference(difference, len(study.seeds)) if scores else gap)
-        rows.append([f"average of {len(study.tasks)}", *averages, *(["-"] if published else [])])
-    header = ["task", *methods, *([study.benchmark.published_difference_by] if published else [])]
-    return markdown(header, rows)
+    published = not scores and baseline == study.benchmark.baseline
+    published = published and any(task.published_difference for task in study.tasks)
+    scores = scores or study.scores
 
+    def cell(method: str, task: BenchmarkTask | None) -> str:
+        gap, (own, other) = "", (scores(task, name) if task else {} for name in (method, baseline))
+        if task is None:
+            (own, gap), (other, _) = (_averages(study, name, scores) for name in (method, baseline))
+        difference = paired_difference(own, other)
+        return gap if task is None and not own else difference_cell(difference, len(study.seeds), form)
 
-def value_difference_table(study: Study, value: Value) -> str:
-    """Task × method, the difference of any number of a run to that of the baseline."""
-    baseline, *methods = study.methods
-    rows = []
-    for task in study.tasks:
-        values = partial(study.values, task, value=value)
-        cells = _difference_cells(values, methods, baseline, len(study.seeds), "{:+.4f}")
-        rows.append([_title(study, task), *cells])
-    return markdown(["task", *methods], rows)
+    columns = {method: partial(cell, method) for method in study.methods if method != baseline}
+    if published:
+        columns[study.benchmark.published_difference_by] = lambda task: (task and task.published_difference) or "-"
+    return grid(study, columns, average)
 
 
 def overview_table(studies: Sequence[Study]) -> str:
     """Study and task × method: the score, and the difference to the baseline of the same study."""
     methods = list(dict.fromkeys(method for study in studies for method in study.methods))
-    rows = []
-    for study in studies:
-        for task in study.tasks:
-            reference = study.scores(task, study.benchmark.baseline)
-            cells = []
-            for method in methods:
-                scores = study.scores(task, method)
-                cell = (_mean(mean(list(scores.values())), "{:.2f}") or MISSING) + _gaps(study, task, method)
-                if scores and method != study.benchmark.baseline:
-                    cell += f"; {_difference(paired_difference(scores, reference), len(study.seeds))}"
-                cells.append(cell)
-            rows.append([study.name, _title(study, task), *cells])
+
+    def cell(study: Study, task: BenchmarkTask, method: str) -> str:
+        scores = study.scores(task, method)
+        shown = (_mean(mean(list(scores.values())), "{:.2f}") or MISSING) + _gaps(study, task, method, study.scores)
+        if not scores or method == study.baseline:
+            return shown
+        difference = paired_difference(scores, study.scores(task, study.baseline))
+        return f"{shown}; {difference_cell(difference, len(study.seeds))}"
+
+    rows = [
+        [study.name, title_of(study, task), *(cell(study, task, method) for method in methods)]
+        for study in studies
+        for task in study.tasks
+    ]
     return markdown(["study", "task", *methods], rows)
 
 
 def number_table(study: Study, value: Value, form: str, relative: bool = False) -> str:
     """Task × method, the mean over seeds of any number of a run; `relative` adds its ratio to the baseline."""
-    rows = []
-    for task in study.tasks:
-        reference = study.values(task, study.methods[0], value)
-        cells = []
-        for method in study.methods:
-            values = study.values(task, method, value)
-            cell = _mean(mean(list(values.values())), form) or MISSING
-            ratio = _ratio(values, reference)
-            if relative and ratio is not None:
-                cell += f" ({ratio:.2f}×)"
-            if 0 < len(values) < len(study.seeds):
-                cell += f" ({len(values)} of {len(study.seeds)} seeds)"
-            cells.append(cell)
-        rows.append([_title(study, task), *cells])
-    return markdown(["task", *study.methods], rows)
+
+    def cell(method: str, task: BenchmarkTask) -> str:
+        values = study.values(task, method, value)
+        ratio = _ratio(values, study.values(task, study.baseline, value))
+        shown = _mean(mean(list(values.values())), form) or MISSING
+        shown += f" ({ratio:.2f}×)" if relative and ratio is not None else ""
+        return shown + _part_of(len(values), study)
+
+    return grid(study, {method: partial(cell, method) for method in study.methods})
 
 
 def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
@@ -121,14 +116,12 @@ def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float
 
 def cost_table(study: Study) -> str:
     """Task × method: gradient computations, which do not vary with the seed."""
-    rows = []
-    for task in study.tasks:
-        cells = []
-        for method in study.methods:
-            counts = sorted(set(study.values(task, method, cost("gradient_computations")).values()))
-            cells.append(", ".join(f"{count:,}" for count in counts) or MISSING)
-        rows.append([_title(study, task), *cells])
-    return markdown(["task", *study.methods], rows)
+
+    def cell(method: str, task: BenchmarkTask) -> str:
+        counts = set(study.values(task, method, cost("gradient_computations")).values())
+        return ", ".join(f"{count:,}" for count in sorted(counts)) or MISSING
+
+    return grid(study, {method: partial(cell, method) for method in study.methods})
 
 
 def data_table(study: Study) -> str:
@@ -138,6 +131,21 @@ def data_table(study: Study) -> str:
         train, evaluation = _sizes(study, task)
         rows.append([task.title, _part(train, task.train_size), _part(evaluation, task.eval_size), _rhos(study, task)])
     return markdown(["task", "training examples", "evaluation examples", "rho"], rows)
+
+
+def choice_table(study: Study, choice: Choice) -> str:
+    """Task × value: metric in per cent and loss on the held-out examples, what was chosen in bold."""
+    rows = []
+    for task in study.benchmark.tasks:
+        trials = read_trials(task, choice, study.folder) if task.name in study.file.tasks else {}
+        cells = [_trial(*trials.get(value, ()), bold=value == best_value(choice, trials)) for value in choice.values]
+        rows += [[task.title, *cells]] if trials else []
+    return markdown(["task", *choice.values], rows) if rows else "No trials yet."
+
+
+def _trial(metric: float | None = None, loss: float | None = None, *, bold: bool) -> str:
+    cell = "-" if metric is None or loss is None else f"{100 * metric:.2f} ({loss:.4f})"
+    return f"**{cell}**" if bold else cell
 
 
 def failure_table(study: Study) -> str:
@@ -159,7 +167,7 @@ def is_subset(study: Study, task: BenchmarkTask) -> bool:
     return any(size < task.train_size for size in train) or any(size < task.eval_size for size in evaluation)
 
 
-def _title(study: Study, task: BenchmarkTask) -> str:
+def title_of(study: Study, task: BenchmarkTask) -> str:
     return f"{task.title} (subset)" if is_subset(study, task) else task.title
 
 
@@ -178,9 +186,9 @@ def _rhos(study: Study, task: BenchmarkTask) -> str:
     return ", ".join(f"{rho:g}" for rho in sorted(rhos)) or "-"
 
 
-def _gaps(study: Study, task: BenchmarkTask, method: str) -> str:
+def _gaps(study: Study, task: BenchmarkTask, method: str, of: Scores) -> str:
     """What is not in a cell: nothing if every seed is."""
-    scores, failed = study.scores(task, method), study.failed(task, method)
+    scores, failed = of(task, method), study.failed(task, method)
     not_finite = sorted({record["seed"] for record in study.finished(task, method)} - scores.keys())
     notes = []
     if 0 < len(scores) < len(study.seeds):
@@ -192,16 +200,20 @@ def _gaps(study: Study, task: BenchmarkTask, method: str) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _averages(study: Study, method: str) -> tuple[dict[int, float], str]:
+def _averages(study: Study, method: str, scores: Scores) -> tuple[dict[int, float], str]:
     """The average over tasks by seed, and what is not in it."""
-    of_tasks = {task.title: study.scores(task, method) for task in study.tasks}
-    missing = [title for title, scores in of_tasks.items() if not scores]
+    of_tasks = {task.title: scores(task, method) for task in study.tasks}
+    missing = [title for title, by_seed in of_tasks.items() if not by_seed]
     if missing:
         return {}, f"{MISSING}: {', '.join(missing)}"
     averages = average_over(list(of_tasks.values()))
     if not averages:
         return {}, f"{MISSING}: no seed has every task"
-    return averages, f" ({len(averages)} of {len(study.seeds)} seeds)" if len(averages) < len(study.seeds) else ""
+    return averages, _part_of(len(averages), study)
+
+
+def _part_of(count: int, study: Study) -> str:
+    return f" ({count} of {len(study.seeds)} seeds)" if 0 < count < len(study.seeds) else ""
 
 
 def _mean(average: Mean | None, form: str) -> str | None:
@@ -211,19 +223,7 @@ def _mean(average: Mean | None, form: str) -> str | None:
     return form.format(average.value) + error
 
 
-def _difference_cells(
-    by_seed: Callable[[str], Mapping[int, float]],
-    methods: Sequence[str],
-    baseline: str,
-    seeds: int,
-    form: str = "{:+.2f}",
-) -> list[str]:
-    """One cell per method; `by_seed` gives the numbers of a method."""
-    reference = by_seed(baseline)
-    return [_difference(paired_difference(by_seed(method), reference), seeds, form) for method in methods]
-
-
-def _difference(difference: Difference | None, seeds: int, form: str = "{:+.2f}") -> str:
+def difference_cell(difference: Difference | None, seeds: int, form: str = "{:+.2f}") -> str:
     if difference is None:
         return MISSING
     gap = f" ({difference.count} of {seeds} seeds)" if difference.count < seeds else ""
