@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import REPOSITORY
 from ..common.calibration import BINS
 from ..common.folders import existing_folder
-from ..common.options import NO_VALUE
+from ..common.mappings import NO_VALUE
 from ..common.parser import ScriptParser
 from . import tables
 from .benchmark import Benchmark
