@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import run_glue
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 from hf_sam_recipes.benchmarks.glue import GLUE
 from hf_sam_recipes.common.calibration import expected_calibration_error
 from hf_sam_recipes.matrix.command_line import run_main

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_sam import SAMConfig
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 
 from ..common import workflow
 from ..common.clock import UpdateClock
