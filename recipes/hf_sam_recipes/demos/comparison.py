@@ -21,6 +21,7 @@ from ..common import workflow
 from ..common.clock import UpdateClock
 from ..common.entry import is_at_work
 from ..common.folders import made_folder
+from ..common.launch import launcher
 from ..common.parser import ScriptParser
 
 
@@ -83,8 +84,7 @@ class Comparison:
     def _run(self, method: str, options: argparse.Namespace) -> dict[str, float]:
         """Train one method in processes of its own and return what came out."""
         processes = self.methods[method][0]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [sys.executable, *(launcher if processes > 1 else []), self.script, "--worker", "--methods", method]
+        command = [*launcher(processes), self.script, "--worker", "--methods", method]
         command += ["--seed", str(options.seed), "--epochs", str(options.epochs)]
         command += ["--output_dir", str(options.output_dir)]
         print(f"\n{method}: {processes} process{'es' * (processes > 1)}", flush=True)

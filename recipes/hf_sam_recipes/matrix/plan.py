@@ -2,7 +2,6 @@
 
 import importlib
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from hf_sam.methods import METHODS
 
 from .. import REPOSITORY
 from ..common.folders import existing_folder
+from ..common.launch import launcher
 from ..common.options import RecipeParser, as_arguments, read_recipe
 from .benchmark import Benchmark
 from .run import RESULT_FOLDER, Run
@@ -105,7 +105,7 @@ class Planner:
         processes = study.nproc_per_node if kind.runs_in_pairs else 1
         pair = ["--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
         command = (
-            *(sys.executable, *(["-m", "torch.distributed.run", *pair] if pair else [])),
+            *launcher(processes),
             str(REPOSITORY / "recipes" / "run_measured.py"),
             *(f"--result_folder={RESULT_FOLDER}", f"--recipe={Path(self.benchmark.script).stem}"),
             *(f"--{name}={getattr(study, name)}" for name in MEASURED),
