@@ -71,7 +71,7 @@ def _introduction(benchmark: Benchmark) -> str:
         "- Scores are in per cent, mean ± standard error over seeds. All methods of a seed start from the same "
         "weights and see the same training examples, so seeds are paired.",
         "- Differences are means over seeds of the difference to another method with the same seed, with the 95% "
-        "interval of Student's t. An interval that contains 0 does not show an effect; and of twenty intervals "
+        "interval of Student's t. An interval that contains 0 does not show an effect: undecided. Of twenty intervals "
         "without any effect behind them, one is expected not to contain 0. They are about other seeds, not about "
         "other evaluation examples.",
         "- `adamw-2x` trains for twice the epochs: as many gradients as SAM.",

@@ -62,11 +62,13 @@ def difference_table(
     scores = scores or study.scores
 
     def cell(method: str, task: BenchmarkTask | None) -> str:
-        gap, (own, other) = "", (scores(task, name) if task else {} for name in (method, baseline))
         if task is None:
             (own, gap), (other, _) = (_averages(study, name, scores) for name in (method, baseline))
-        difference = paired_difference(own, other)
-        return gap if task is None and not own else difference_cell(difference, len(study.seeds), form)
+            if not own:
+                return gap
+        else:
+            own, other = scores(task, method), scores(task, baseline)
+        return difference_cell(paired_difference(own, other), len(study.seeds), form)
 
     columns = {method: partial(cell, method) for method in study.methods if method != baseline}
     if published:
