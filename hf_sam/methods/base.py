@@ -102,6 +102,11 @@ class Method(Component):
         loss = engine.gradient(window)
         return WindowResult(loss=loss, perturbed_loss=None, ascent_grad_norm=None)
 
+    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
+        """g(w; W), weight -> gradient, the same on all ranks, in a pass that counts for nothing."""
+        engine.gradient(window, track_statistics=False)
+        return engine.take_gradients()
+
     def ascend(
         self, engine: GradientEngine, window: Window, synchronize: bool = True
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:

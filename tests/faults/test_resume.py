@@ -45,7 +45,7 @@ CHANGES = {
         r"is in torch.float32, and the weight in torch.float64",
     ),
     "nan": (lambda state: {name: value / 0 * 0 for name, value in state.items()}, "is not finite"),
-    "shape": (lambda state: {name: value[:1].clone() for name, value in state.items()}, "same model"),
+    "shape": (lambda state: {name: value.reshape(1, -1) for name, value in state.items()}, "same model"),
     "unknown": (lambda state: state | {"other": torch.zeros(1).double()}, "'other'"),
 }
 
