@@ -6,11 +6,12 @@ Do what is missing of a study of GLUE: choose what is to be chosen, then every t
 Stop it at any time; the same command goes on. Start it twice, and the two share the work.
 """
 
-import sys
+from functools import partial
 
 from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.common.entry import run_script
 from hf_sam_recipes.matrix.command_line import run_main
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(GLUE))
+    run_script(partial(run_main, GLUE), go_on="the same command goes on from here")

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig
+from hf_sam_recipes.common.entry import run_script
 from hf_sam_recipes.common.examples import corrupt_labels
 from hf_sam_recipes.demos.comparison import Comparison
 from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
@@ -71,7 +72,7 @@ def build(sam_config: SAMConfig, args: TrainingArguments) -> tuple[ImageTrainer,
     return trainer, ImageExamples(train_data.select(range(SHARPNESS_SIZE)), processor)
 
 
-def main() -> None:
+def main(args: list[str]) -> None:
     Comparison(
         script=__file__,
         title=__doc__.splitlines()[0],
@@ -93,8 +94,8 @@ def main() -> None:
             f"{{updates}} updates of {BATCH_SIZE} images."
         ),
         rho=RHO,
-    ).main()
+    ).main(args)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, go_on="the same command starts again")

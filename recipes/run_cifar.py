@@ -5,6 +5,7 @@ Fine-tune an image classifier on CIFAR-10 or CIFAR-100 with AdamW, AdamW-SAM or 
     torchrun --standalone --nproc_per_node 2 recipes/run_cifar.py recipes/cifar/cifar10/sampa-0.2.yaml
 
 The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_cifar.py --help`.
+A mistake in them is told in one line; `--debug` shows where it was found.
 """
 
 import dataclasses
@@ -25,7 +26,9 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from hf_sam_recipes import REPOSITORY
 from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.entry import run_script
 from hf_sam_recipes.common.examples import ExampleArguments
+from hf_sam_recipes.common.models import reading_model
 from hf_sam_recipes.common.options import parse_recipe
 from hf_sam_recipes.images.data import load_cifar
 from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
@@ -36,7 +39,7 @@ from hf_sam_recipes.images.tasks import CifarTask, find_task
 from hf_sam_recipes.images.trainer import ImageTrainer
 
 
-def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
+def main(args: list[str], trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
     cifar_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
@@ -130,22 +133,22 @@ def load_model(
     if not Path(name).is_dir() and (REPOSITORY / name / "config.json").is_file():
         # The models of the recipes, from wherever the script is started.
         name = str(REPOSITORY / name)
-    config = AutoConfig.from_pretrained(name)
-    task.configure_head(config, for_training)
-    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-    # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
-    if cifar_args.from_scratch:
-        model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    else:
-        model = AutoModelForImageClassification.from_pretrained(
-            name,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
-        )
+    with reading_model(name):
+        config = AutoConfig.from_pretrained(name)
+        task.configure_head(config, for_training)
+        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+        # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+        if cifar_args.from_scratch:
+            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+        else:
+            model = AutoModelForImageClassification.from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
+            )
     return model, processor
 
 
 if __name__ == "__main__":
-    main()
-    workflow.leave_processes()
+    run_script(main, go_on=workflow.GO_ON)

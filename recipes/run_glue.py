@@ -5,6 +5,7 @@ Fine-tune a pretrained encoder on a GLUE task with AdamW, AdamW-SAM or AdamW-SAM
     torchrun --standalone --nproc_per_node 2 recipes/run_glue.py recipes/glue/mrpc/sampa-0.1.yaml
 
 The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_glue.py --help`.
+A mistake in them is told in one line; `--debug` shows where it was found.
 """
 
 from pathlib import Path
@@ -24,8 +25,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from hf_sam import SAMTrainer
 from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.entry import is_at_work, run_script
 from hf_sam_recipes.common.examples import ExampleArguments
 from hf_sam_recipes.common.metrics import load_metric
+from hf_sam_recipes.common.models import reading_model
 from hf_sam_recipes.common.options import parse_recipe
 from hf_sam_recipes.glue.data import HUB_DATASET, load_glue
 from hf_sam_recipes.glue.metric import GlueMetric
@@ -36,7 +39,7 @@ from hf_sam_recipes.glue.tasks import GlueTask, find_task
 Splits = dict[str, Dataset]
 
 
-def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
+def main(args: list[str], trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
     glue_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
@@ -81,10 +84,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
     if training_args.do_eval:
         metrics = workflow.evaluate(trainer, evaluation)
     if training_args.do_predict:
-        for file_name, split in test.items():
-            predictions = task.predict(trainer.predict(split, metric_key_prefix="predict").predictions)
-            if trainer.is_world_process_zero():
-                task.write_submission(Path(training_args.output_dir) / file_name, predictions)
+        predict(trainer, task, test)
     if training_args.do_train:
         workflow.share(
             trainer,
@@ -119,16 +119,18 @@ def choose_examples(
 
 def load_model(task: GlueTask, glue_args: GlueArguments, for_training: bool) -> tuple[PreTrainedModel, Tokenizer]:
     """The model with a head for the task, and its tokenizer."""
-    config = AutoConfig.from_pretrained(glue_args.model_name_or_path)
-    task.configure_head(config, for_training)
-    tokenizer = AutoTokenizer.from_pretrained(glue_args.model_name_or_path)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        glue_args.model_name_or_path,
-        config=config,
-        # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
-        dtype=torch.float32,
-        ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
-    )
+    name = glue_args.model_name_or_path
+    with reading_model(name):
+        config = AutoConfig.from_pretrained(name)
+        task.configure_head(config, for_training)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            config=config,
+            # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+            dtype=torch.float32,
+            ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
+        )
     return model, tokenizer
 
 
@@ -149,6 +151,14 @@ def tokenize(splits: Splits, task: GlueTask, tokenizer: Tokenizer, glue_args: Gl
     }
 
 
+@is_at_work()
+def predict(trainer: SAMTrainer, task: GlueTask, test: Splits) -> None:
+    """Write GLUE's submission files, one per test split."""
+    for file_name, split in test.items():
+        predictions = task.predict(trainer.predict(split, metric_key_prefix="predict").predictions)
+        if trainer.is_world_process_zero():
+            task.write_submission(Path(trainer.args.output_dir) / file_name, predictions)
+
+
 if __name__ == "__main__":
-    main()
-    workflow.leave_processes()
+    run_script(main, go_on=workflow.GO_ON)

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import run_glue
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 from hf_sam_recipes.benchmarks.glue import GLUE
 from hf_sam_recipes.common.calibration import expected_calibration_error
 from hf_sam_recipes.matrix.command_line import run_main
@@ -208,9 +208,9 @@ def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):
     command = [str(path), "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--folder", str(tmp_path)]
     assert run_main(GLUE, command) == 1
     record = json.loads((tmp_path / "results/study/cola/sampa-0/seed-1.json").read_text())
-    assert "ValueError: label_noise=7.0: must be from 0 to 1." in record["error"]
+    assert "error: label_noise=7.0: must be from 0 to 1." in record["error"].splitlines()
     shown = failure_table(Study(GLUE, read_study(path), tmp_path))
-    assert "| cola | sampa-0 | 1 | `ValueError: label_noise=7.0: must be from 0 to 1.` |" in shown
+    assert "| cola | sampa-0 | 1 | `error: label_noise=7.0: must be from 0 to 1.` |" in shown
 
 
 def test_what_is_chosen_on_held_out_examples_is_used(made, tmp_path, capsys):

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, default_data_collator
 
 import run_cifar
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 from hf_sam_recipes.benchmarks.cifar import CIFAR
 from hf_sam_recipes.images.data import load_cifar
 from hf_sam_recipes.images.examples import ImageExamples

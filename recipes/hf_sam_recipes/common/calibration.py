@@ -1,10 +1,17 @@
 """How far a classifier's confidence is from how often it is right."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
-from transformers import EvalPrediction
+
+
+if TYPE_CHECKING:
+    # Slow to import, and a report does without.
+    from transformers import EvalPrediction
 
 
 BINS = 15

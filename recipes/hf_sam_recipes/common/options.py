@@ -7,16 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
-from .names import did_you_mean
+from .mappings import BASE_KEY, NO_VALUE, read_mapping
+from .parser import unknown_option
 
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
-BASE_KEY = "base"
-# How a file says that an option has its default.
-NO_VALUE = ("null", "~", "")
 
 
 class RecipeParser(HfArgumentParser):
@@ -39,8 +36,7 @@ class RecipeParser(HfArgumentParser):
 
     def unknown(self, name: str, where: str) -> ValueError:
         """The error for an unknown option, with the nearest known name."""
-        advice = did_you_mean(name, self.option_names, cutoff=0.5).rstrip() or "see --help for all options."
-        return ValueError(f"{where}: unknown option {name!r}; {advice}")
+        return unknown_option(name, self.option_names, where)
 
 
 def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -71,9 +67,13 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
     for recipe in recipes:
         values.update(read_recipe(recipe, parser))
 
-    *parsed, extra = parser.parse_args_into_dataclasses(
-        [*as_arguments(values), *args], return_remaining_strings=True, look_for_args_file=False
-    )
+    arguments = [*as_arguments(values), *args]
+    try:
+        *parsed, extra = parser.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
+    except json.JSONDecodeError as error:
+        raise _not_json(arguments, error) from error
     if extra:
         if extra[0].endswith(RECIPE_SUFFIXES):
             raise ValueError(f"{extra[0]}: recipe files stand before the first --option.")
@@ -81,6 +81,14 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
             raise ValueError(f"{extra[0]}: unexpected value; expected [recipe.yaml ...] [--option value ...].")
         raise parser.unknown(extra[0].lstrip("-").split("=")[0].replace("-", "_"), where="command line")
     return tuple(parsed)
+
+
+def _not_json(arguments: list[str], error: json.JSONDecodeError) -> ValueError:
+    """`TrainingArguments` does not say to which option it could not read the value."""
+    value = error.doc
+    joined = [argument.removesuffix(f"={value}") for argument in arguments if argument.endswith(f"={value}")]
+    option = joined[-1] if joined else arguments[arguments.index(value) - 1] if value in arguments else "command line"
+    return ValueError(f"{option}: {value!r} is not JSON: {error.msg} at character {error.pos}.")
 
 
 def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -108,30 +116,6 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
     for base in [bases] if isinstance(bases, str) else bases:
         values.update(read_recipe(path.parent / base, parser, (*_above, path)))
     values.update(own)
-    return values
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """
-    What stands in a YAML file, every scalar as it is written.
-
-    Raises:
-        `ValueError`: the file is not there, is no YAML mapping, or repeats a key.
-    """
-    # BaseLoader keeps every scalar as it is written; YAML's own types would turn `no` into False.
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must hold lines of the form `option: value`.")
-    names = [key.value for key, _ in node.value]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path}: {', '.join(repeated)} given more than once.")
     return values
 
 

@@ -88,13 +88,3 @@ def read_labels(dataset: Dataset, column: str, source: Path | str, whole: bool =
         expected = "class indices" if whole else "numbers"
         raise ValueError(f"{source}: column {column!r} has {wrong!r}; its labels must be {expected}.")
     return labels
-
-
-def as_folder(data_dir: str) -> Path:
-    """
-    Raises:
-        `ValueError`: there is no such folder.
-    """
-    if not Path(data_dir).is_dir():
-        raise ValueError(f"data_dir={data_dir!r}: no such folder.")
-    return Path(data_dir)

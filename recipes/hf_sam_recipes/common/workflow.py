@@ -8,13 +8,19 @@ import datasets
 import torch
 import transformers
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import enable_full_determinism, get_last_checkpoint
 
 from hf_sam import SAMTrainer
 
+from .entry import is_at_work
+from .folders import made_folder
+
 
 logger = transformers.utils.logging.get_logger(__name__)
+
+# After an interrupt.
+GO_ON = "the same command with --resume_from_checkpoint auto goes on from the latest checkpoint, if there is one"
 
 
 def use_cpu_without_accelerator() -> None:
@@ -38,8 +44,8 @@ def prepare(training_args: TrainingArguments) -> str | None:
         `output_dir`, or `auto` for the latest one if there is any.
 
     Raises:
-        `ValueError`: there is no such checkpoint, or the launcher started another number of processes than the Trainer
-            sees.
+        `ValueError`: there is no such checkpoint, `output_dir` cannot be made, or the launcher started another number
+            of processes than the Trainer sees.
     """
     log_level = training_args.get_process_log_level()
     if training_args.process_index > 0:
@@ -55,6 +61,8 @@ def prepare(training_args: TrainingArguments) -> str | None:
             f"WORLD_SIZE={launched}, but the Trainer sees {training_args.world_size} process(es), so that each would "
             f"train on its own: start with `torchrun --standalone --nproc_per_node {launched}`."
         )
+    if training_args.should_save:
+        made_folder("output_dir", training_args.output_dir)
     # Also here, not only in the Trainer: the head of the model is drawn before there is a Trainer.
     if training_args.full_determinism:
         enable_full_determinism(training_args.seed)
@@ -72,23 +80,12 @@ def _find_checkpoint(training_args: TrainingArguments) -> str | None:
         return None
     if wanted == "auto" or (str(wanted).lower() == "true" and latest is not None):
         return latest
-    if not os.path.isdir(wanted):
+    if not os.path.isfile(os.path.join(wanted, "trainer_state.json")):
         raise ValueError(
             f"resume_from_checkpoint={wanted!r}: no such checkpoint; {training_args.output_dir!r} has "
             f"{latest or 'none'}. Leave the option out, or set it to 'auto' to start anew where there is none."
         )
     return wanted
-
-
-def leave_processes() -> None:
-    """
-    End the communication with the other processes, as the last thing that a script does after it went well.
-
-    A process that exits with its process group alive is now and then aborted by the group's own threads: then torchrun
-    reports a failure after everything has been written.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def data_seed(training_args: TrainingArguments) -> int:
@@ -131,9 +128,30 @@ def average_micro_batches(trainer: Trainer) -> None:
     trainer.model_accepts_loss_kwargs = False
 
 
+class _Beginning(TrainerCallback):
+    """Before it, the Trainer still makes an optimizer of the options and reads a checkpoint, and may refuse both."""
+
+    def __init__(self):
+        self.is_over = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.is_over = True
+
+
 def train(trainer: Trainer, checkpoint: str | None = None) -> None:
     """Train; save the model, `train_results.json`, `all_results.json` and `trainer_state.json`."""
-    metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    beginning = _Beginning()
+    trainer.add_callback(beginning)
+    try:
+        metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    except Exception as error:
+        error.at_work = beginning.is_over
+        raise
+    _save(trainer, metrics)
+
+
+@is_at_work()
+def _save(trainer: Trainer, metrics: dict[str, float]) -> None:
     metrics["train_samples"] = len(trainer.train_dataset)
     trainer.save_model()
     trainer.log_metrics("train", metrics)
@@ -141,6 +159,7 @@ def train(trainer: Trainer, checkpoint: str | None = None) -> None:
     trainer.save_state()
 
 
+@is_at_work()
 def evaluate(trainer: Trainer, splits: dict[str, Dataset]) -> dict[str, float]:
     """
     Evaluate on every split; save `eval_results.json` and `all_results.json`.
@@ -171,6 +190,7 @@ def _with_suffix(key: str, prefix: str, suffix: str) -> str:
     return f"eval{key.removeprefix(prefix)}{suffix}" if key.startswith(f"{prefix}_") else f"{key}{suffix}"
 
 
+@is_at_work()
 def share(trainer: SAMTrainer, **card: Any) -> None:
     """Write the model card (keyword arguments of `create_model_card`), and push when `push_to_hub` is set."""
     if trainer.args.push_to_hub:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_sam import SAMConfig
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 
 from ..common import workflow
 from ..common.clock import UpdateClock
+from ..common.entry import is_at_work
+from ..common.folders import made_folder
+from ..common.launch import launcher
+from ..common.parser import ScriptParser
 
 
 @dataclass(frozen=True)
@@ -51,55 +56,60 @@ class Comparison:
     explanation: str
     rho: float
 
-    def main(self) -> None:
-        parser = argparse.ArgumentParser(description=self.title, allow_abbrev=False)
+    def main(self, args: list[str]) -> None:
+        parser = ScriptParser(self.title)
         names = list(self.methods)
         parser.add_argument("--methods", nargs="+", choices=names, default=names, help="what to train")
         parser.add_argument("--seed", type=int, default=0, help="seeds weights, data order and dropout")
         parser.add_argument("--epochs", type=float, default=self.epochs, help="passes over the training data")
         parser.add_argument("--output_dir", type=Path, default=Path(self.output_dir), help="where results are written")
         parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-        args = parser.parse_args()
-        if args.epochs <= 0:
-            parser.error(f"argument --epochs: must be above 0, got {args.epochs}")
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        if args.worker:
-            self._train(args.methods[0], args)
+        options = parser.parse_args(args)
+        if options.epochs <= 0:
+            raise ValueError(f"epochs={options.epochs}: must be above 0.")
+        if options.seed < 0:
+            raise ValueError(f"seed={options.seed}: must be at least 0.")
+        made_folder("output_dir", options.output_dir)
+        if options.worker:
+            # The demo that has started this process says what there is to say.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self._train(options.methods[0], options)
             return
-        results = {method: self._run(method, args) for method in args.methods}
+        results = {method: self._run(method, options) for method in options.methods}
         print("\n" + self.explanation.format(updates=next(iter(results.values()))["updates"]))
         print(f"Sharpness: rise of the training loss to the worst point within rho = {self.rho}.")
         print("Seconds per update: median, one thread per process; ratio to AdamW on one process.\n")
         print(self.table(results))
 
-    def _run(self, method: str, args: argparse.Namespace) -> dict[str, float]:
+    def _run(self, method: str, options: argparse.Namespace) -> dict[str, float]:
         """Train one method in processes of its own and return what came out."""
         processes = self.methods[method][0]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        command = [sys.executable, *(launcher if processes > 1 else []), self.script, "--worker", "--methods", method]
-        command += ["--seed", str(args.seed), "--epochs", str(args.epochs), "--output_dir", str(args.output_dir)]
+        command = [*launcher(processes), self.script, "--worker", "--methods", method]
+        command += ["--seed", str(options.seed), "--epochs", str(options.epochs)]
+        command += ["--output_dir", str(options.output_dir)]
         print(f"\n{method}: {processes} process{'es' * (processes > 1)}", flush=True)
         # Every process gets one thread, so that a method does not look fast for having the other core to itself.
         status = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
         if status != 0:
             sys.exit(f"{method} failed with exit status {status}; the error is above.")
-        return json.loads((args.output_dir / f"{method}.json").read_text())
+        return json.loads((options.output_dir / f"{method}.json").read_text())
 
-    def _train(self, method: str, args: argparse.Namespace) -> None:
+    @is_at_work()
+    def _train(self, method: str, options: argparse.Namespace) -> None:
         """Train in this process, or as one rank, and write what came out to `<method>.json`."""
         processes, sam_config = self.methods[method]
         assert int(os.environ.get("WORLD_SIZE", 1)) == processes
-        set_seed(args.seed)
+        set_seed(options.seed)
         training_args = TrainingArguments(
-            output_dir=str(args.output_dir / method),
-            num_train_epochs=args.epochs,
+            output_dir=str(options.output_dir / method),
+            num_train_epochs=options.epochs,
             logging_strategy="epoch",
             save_strategy="no",
             report_to="none",
             use_cpu=True,
             ddp_find_unused_parameters=False,
             dataloader_pin_memory=False,
-            seed=args.seed,
+            seed=options.seed,
             **self.arguments,
         )
         trainer, sample = self.build(sam_config, training_args)
@@ -113,8 +123,7 @@ class Comparison:
             result = {name: metrics[f"eval_{name}"] for name in (*self.scores, "loss")}
             result["sharpness"] = worst_case_sharpness(trainer.model, batches, rho=self.rho, steps=5).sharpness
             result |= {"seconds_per_update": clock.seconds_per_update(), "updates": trainer.state.global_step}
-            (args.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
-        workflow.leave_processes()
+            (options.output_dir / f"{method}.json").write_text(json.dumps(result, indent=1))
 
     def table(self, results: dict[str, dict[str, float]]) -> str:
         """One line per method, as text."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, Features, NamedSplit, Value
 from transformers.utils import logging
 
-from ..common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
+from ..common.folders import existing_folder
+from ..common.sources import load_from_hub, load_parquet, parquet_patterns, read_labels
 from .tasks import TASKS, GlueTask
 
 
@@ -55,7 +56,7 @@ def load_glue(task: GlueTask, splits: Iterable[str], data_dir: str | None = None
     """
     loaded = {}
     for split in splits:
-        files = None if data_dir is None else _find_files(task, split, as_folder(data_dir))
+        files = None if data_dir is None else _find_files(task, split, existing_folder("data_dir", data_dir))
         if files == []:
             logger.warning_once(f"{data_dir} has no {split} split of {task.name}: it is left out.")
             continue

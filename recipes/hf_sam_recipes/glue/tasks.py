@@ -7,7 +7,8 @@ import numpy as np
 from transformers import PretrainedConfig
 from transformers.utils import logging
 
-from ..common.names import did_you_mean, name_classes
+from ..common.models import name_classes
+from ..common.names import did_you_mean
 
 
 logger = logging.get_logger(__name__)

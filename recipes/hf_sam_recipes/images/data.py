@@ -7,7 +7,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
 from pyarrow import ArrowException
 
-from ..common.sources import as_folder, load_from_hub, load_parquet, parquet_patterns, read_labels
+from ..common.folders import existing_folder
+from ..common.sources import load_from_hub, load_parquet, parquet_patterns, read_labels
 from .pickles import load_pickles
 from .tasks import CifarTask
 
@@ -43,7 +44,7 @@ def load_cifar(task: CifarTask, splits: Iterable[str], data_dir: str | None = No
     """
     loaded = {}
     for split in splits:
-        files = None if data_dir is None else _find_files(task, split, as_folder(data_dir))
+        files = None if data_dir is None else _find_files(task, split, existing_folder("data_dir", data_dir))
         if files is None:
             dataset = load_from_hub(task.hub_dataset, split, "parquet files or the original python pickle files")
         elif files[0].suffix == ".parquet":

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from ..common.names import did_you_mean, name_classes
+from ..common.models import name_classes
+from ..common.names import did_you_mean
 
 
 @dataclass(frozen=True)

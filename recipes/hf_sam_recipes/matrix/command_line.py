@@ -2,11 +2,12 @@
 
 import argparse
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import REPOSITORY
+from ..common.folders import made_folder
+from ..common.parser import ScriptParser, unknown_option
 from .benchmark import Benchmark
 from .choice import best_value, read_trials
 from .plan import Planner, parse_overrides
@@ -21,8 +22,13 @@ def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     Choose what a study leaves to be chosen, then do what is missing of it. Returns the exit status: 0 if every run has
     finished, 1 if some have failed.
     """
-    options, extra = _parser(benchmark).parse_known_args(args)
+    parser = _parser(benchmark)
+    options, extra = parser.parse_known_args(args)
+    planner, tasks = Planner(benchmark, options.model, options.data_dir), {task.name: task for task in benchmark.tasks}
     home, overrides = REPOSITORY / benchmark.folder, parse_overrides(extra)
+    for name in overrides:
+        if name not in planner.parser.option_names:
+            raise unknown_option(name, [*parser.option_names, *planner.parser.option_names], where="command line")
     study, folder = find_study(home / STUDIES, options.study), options.folder or home
     if folder == home and (overrides or options.epochs):
         raise ValueError(
@@ -30,7 +36,6 @@ def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
             "change the study, or give --folder another place for the records."
         )
     study = study.with_overrides(overrides, options.epochs).part(options.tasks, options.methods, options.seeds)
-    planner, tasks = Planner(benchmark, options.model, options.data_dir), {task.name: task for task in benchmark.tasks}
 
     def best(choice: Choice, task: str) -> str | None:
         return best_value(choice, read_trials(tasks[task], choice, folder))
@@ -75,12 +80,11 @@ def status_table(runs: Sequence[Run], store: RecordStore) -> str:
     return "\n".join(f"{task:8} {variant:12} {found}" for (task, variant), found in shown.items())
 
 
-def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=f"Do what is missing of a study of {benchmark.folder}/{STUDIES}: first what is to be chosen, then "
+def _parser(benchmark: Benchmark) -> ScriptParser:
+    parser = ScriptParser(
+        f"Do what is missing of a study of {benchmark.folder}/{STUDIES}: first what is to be chosen, then "
         f"every task with every method and every seed. All other options go to {benchmark.script}, beat the study's, "
-        "and need a --folder.",
-        allow_abbrev=False,
+        "and need a --folder."
     )
     parser.add_argument("study", help=f"name of a file in {benchmark.folder}/{STUDIES}, or path of one elsewhere")
     parser.add_argument("--status", action="store_true", help="show what is there and what is missing, and do nothing")
@@ -99,10 +103,7 @@ def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
 def _run(runs: Sequence[Run], store: RecordStore, options: argparse.Namespace) -> int:
     # Asked to end, the runner ends its runs first, as after an interrupt from the keyboard.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        counts = MatrixRunner(runs, store, options.jobs, options.retry_failed).run()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    made_folder("folder", store.folder)
+    counts = MatrixRunner(runs, store, options.jobs, options.retry_failed).run()
     print(f"{counts[FINISHED]} of {len(runs)} runs finished, {counts[FAILED]} failed; records in {store.folder}")
     return 1 if counts[FAILED] else 0

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
+from hf_sam import SAMTrainer
+from hf_sam.diagnostics import hessian_top_eigenvalue, worst_case_sharpness
 
 from ..common.calibration import with_calibration
 from ..common.clock import UpdateClock
+from ..common.entry import is_at_work
 from .environment import hardware
 
 
@@ -65,6 +67,13 @@ def train_and_measure(
 
     metrics = recipe.main(args, trainer_class=MeasuredTrainer)
     (trainer,) = trainers
+    return _measurements(trainer, metrics, sample_size, ascent_steps, hessian_iterations)
+
+
+@is_at_work()
+def _measurements(
+    trainer: SAMTrainer, metrics: dict[str, float], sample_size: int, ascent_steps: int, hessian_iterations: int
+) -> dict[str, Any] | None:
     peak = torch.tensor([_peak_memory()], dtype=torch.float64, device=trainer.args.device)
     peak = int(trainer.accelerator.gather(peak).max())
     steps = sorted(trainer.gradients_at_step)

@@ -2,13 +2,14 @@
 
 import importlib
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hf_sam.methods import METHODS
 
 from .. import REPOSITORY
+from ..common.folders import existing_folder
+from ..common.launch import launcher
 from ..common.options import RecipeParser, as_arguments, read_recipe
 from .benchmark import Benchmark
 from .run import RESULT_FOLDER, Run
@@ -71,8 +72,8 @@ class Planner:
     def __init__(self, benchmark: Benchmark, model: str | None = None, data_dir: str | None = None):
         self.benchmark, self.model, self.data_dir = benchmark, model, data_dir
         self.parser = RecipeParser(importlib.import_module(benchmark.options).ARGUMENTS)
-        if data_dir is not None and not Path(data_dir).is_dir():
-            raise ValueError(f"data_dir={data_dir!r}: no such folder.")
+        if data_dir is not None:
+            existing_folder("data_dir", data_dir)
 
     def run(self, study: StudyFile, task: str, method: str, seed: int, chosen: Options, name: str = "") -> Run:
         """
@@ -104,7 +105,7 @@ class Planner:
         processes = study.nproc_per_node if kind.runs_in_pairs else 1
         pair = ["--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
         command = (
-            *(sys.executable, *(["-m", "torch.distributed.run", *pair] if pair else [])),
+            *launcher(processes),
             str(REPOSITORY / "recipes" / "run_measured.py"),
             *(f"--result_folder={RESULT_FOLDER}", f"--recipe={Path(self.benchmark.script).stem}"),
             *(f"--{name}={getattr(study, name)}" for name in MEASURED),

@@ -1,13 +1,14 @@
 """The report: tables and plots made of the records, and of nothing else."""
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from .. import REPOSITORY
 from ..common.calibration import BINS
-from ..common.options import NO_VALUE
+from ..common.folders import existing_folder
+from ..common.mappings import NO_VALUE
+from ..common.parser import ScriptParser
 from . import tables
 from .benchmark import Benchmark
 from .equal_cost import GRADIENTS, SECONDS, equal_cost_table, finding
@@ -23,10 +24,10 @@ FIGURES = "plots"
 def report_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
     """Write `README.md` and the plots of a benchmark. Returns the exit status."""
     folder = REPOSITORY / benchmark.folder
-    parser = argparse.ArgumentParser(description=f"Report on {benchmark.title} from studies and records alone.")
+    parser = ScriptParser(f"Report on {benchmark.title} from studies and records alone.")
     parser.add_argument("--folder", type=Path, default=folder, help="holds studies/, results/; gets README.md, plots/")
     options = parser.parse_args(args)
-    print(f"wrote {write_report(benchmark, options.folder)}")
+    print(f"wrote {write_report(benchmark, existing_folder('folder', options.folder))}")
     return 0
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..common.entry import is_at_work
 from .environment import git_commit, versions
 from .records import FAILED, FINISHED, RecordStore, without_folders
 from .run import RESULT_FOLDER, Run
@@ -71,6 +72,7 @@ class MatrixRunner:
         self._stopping = threading.Event()
         self._versions = versions()
 
+    @is_at_work()
     def run(self) -> dict[str, int]:
         """
         Returns when every run has a record.

@@ -7,8 +7,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..common.mappings import BASE_KEY, NO_VALUE, read_mapping
 from ..common.names import require_known
-from ..common.options import BASE_KEY, NO_VALUE, read_mapping
 
 
 Options = dict[str, Any]

@@ -14,7 +14,8 @@ from .summary import Difference, Mean, average_over, mean, paired_difference
 
 MISSING = "missing"
 Scores = Callable[[BenchmarkTask, str], Mapping[int, float]]
-ERROR_LINE = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
+# The last line of a traceback, or a mistake of the user.
+ERROR_LINE = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
