@@ -90,7 +90,7 @@ def on_ranks(request, tmp_path_factory):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", CASES)
 def test_on_ranks_it_equals_its_formula_and_all_ranks_are_the_same(name, on_ranks, tmp_path):
-    ranks, runs, results = on_ranks
+    ranks, _, results = on_ranks
     for key, run in runs_of(name, ranks, tmp_path).items():
         first, *others = results[key]
         for other in others:
