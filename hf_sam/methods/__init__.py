@@ -1,7 +1,11 @@
 """What to do with the gradients, one file each. A new method is one file and one line here, or `register_method`."""
 
 from ..components import Registry
+from .ae_sam import AESAM
 from .base import Method, Update
+from .gsam import GSAM
+from .looksam import LookSAM
+from .penalty import Penalty
 from .sam import SAM
 from .sampa import SAMPa
 from .stock import Stock
@@ -11,6 +15,10 @@ METHODS = Registry("method", Method)
 METHODS.register("none", Stock)
 METHODS.register("sam", SAM)
 METHODS.register("sampa", SAMPa)
+METHODS.register("penalty", Penalty)
+METHODS.register("gsam", GSAM)
+METHODS.register("looksam", LookSAM)
+METHODS.register("ae_sam", AESAM)
 
 #: Makes a class known: `register_method("name", Class)`, or as a decorator, `@register_method("name")`.
 register_method = METHODS.register

@@ -64,7 +64,7 @@ class Preconditioned(Rule):
             return to_radius(a, reference.norm(a), now.rho)
         beta, direction = adam.betas[1], {}
         for name, gradient in a.items():
-            v = (beta * adam.v[name] + (1 - beta) * gradient**2) / (1 - beta ** (adam.t + 1))
+            v = (beta * adam.state[1][name] + (1 - beta) * gradient**2) / (1 - beta ** (adam.t + 1))
             direction[name] = gradient / (torch.sqrt(v) + adam.eps) ** self.exponent
         return to_radius(direction, reference.norm(direction), now.rho)
 
