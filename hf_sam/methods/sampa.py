@@ -3,17 +3,19 @@
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
+from ..hosts.classes import generates_inputs
 from ..lookahead import gradient_step, trial_step
 from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
+from ..parallel.conflicts import PAIR_CONFLICTS
 from ..parallel.exchange import share_scalars
 from ..perturbations import PERTURBATIONS
 from ..rng import preserved_rng
-from ..weights import global_norm, preserved_weights
+from ..weights import global_norm, preserved_weights, remove_scale
 from .base import PERTURBATION_PREFIX, Method, Update
 from .sam import SAM_BIBTEX
 
@@ -25,7 +27,8 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
     year      = {2024},
     url       = {https://arxiv.org/abs/2410.10683}
 }"""
-ON_SEVERAL_RANKS = "on several ranks"
+# Beside the lookahead gradient, which goes by the names of the weights.
+LOOKAHEAD_LOSS = "sampa/lookahead_loss"
 
 
 class SAMPa(Method):
@@ -45,6 +48,9 @@ class SAMPa(Method):
 
     On one process the two gradients are computed one after the other, on 2K ranks side by side by the two ranks of a
     pair. If there is no next window, the last update uses λ = 0.
+
+    The loss that is logged for update t is that of W_t at y_t (at w_0 for the first), the perturbed one that of W_t at
+    x̃_t.
     """
 
     description = Description(
@@ -63,6 +69,7 @@ class SAMPa(Method):
     )
     shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
     conflicts = (
+        *PAIR_CONFLICTS,
         Conflict(
             option="every={}",
             found=lambda s: s.config.every if s.config.every > 1 else None,
@@ -76,6 +83,13 @@ class SAMPa(Method):
             instead="use method='sam'",
         ),
         Conflict(
+            option="{}",
+            found=lambda s: generates_inputs(s.trainer),
+            why="which generates its inputs with the weights that are trained, while this method looks at a window "
+            "before its turn, at other weights",
+            instead="use method='sam'",
+        ),
+        Conflict(
             option="ZeroRedundancyOptimizer",
             found=lambda s: (
                 s.several_ranks and s.config.lookahead == "optimizer" and "ZeroRedundancyOptimizer" in class_names(s)
@@ -85,46 +99,11 @@ class SAMPa(Method):
             under="with lookahead='optimizer' on several ranks",
         ),
         Conflict(
-            option="dispatch_batches=True of accelerator_config",
-            found=lambda s: s.several_ranks and s.accelerator.dispatch_batches,
-            why="since the ranks of a pair are at different windows",
-            instead="set it to False or None",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="train_sampling_strategy='batch_rebalance'",
-            found=lambda s: s.several_ranks and getattr(s.args, "train_sampling_strategy", "") == "batch_rebalance",
-            why="which splits the data over all ranks by itself",
-            instead="use 'group_by_length'",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
-            found=lambda s: s.ddp_option("gradient_as_bucket_view"),
-            why="since it keeps gradients from one pass to the next",
-            instead="leave it False",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
             option="ddp_static_graph=True",
             found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
             why="under which DDP expects every pass to be synchronised",
             instead="leave it False, or use no gradient accumulation",
             under="with a pass that is not synchronised",
-        ),
-        Conflict(
-            option="SyncBatchNorm",
-            found=lambda s: s.several_ranks and any(isinstance(m, nn.SyncBatchNorm) for m in s.model.modules()),
-            why="since the ranks hold different weights and data",
-            instead="use BatchNorm",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="comm_hook={!r} of DistributedDataParallelKwargs",
-            found=lambda s: {"no": None}.get(hook := getattr(s.ddp_option("comm_hook"), "value", "no"), hook),
-            why="since it has a gradient exchange of its own",
-            instead="leave comm_hook at 'no'",
-            under=ON_SEVERAL_RANKS,
         ),
     )
     needs_upcoming_window = True
@@ -133,7 +112,12 @@ class SAMPa(Method):
     def __init__(self, config, pairs=None):
         super().__init__(config, pairs)
         self.exchange = None if pairs is None else PairExchange(pairs)
+        self._forget()
+
+    def _forget(self) -> None:
         self.lookahead_gradient: dict[Tensor, Tensor] = {}
+        # The loss of W_t that h_t came with; None after a checkpoint that does not have it.
+        self.lookahead_loss: Tensor | None = None
 
     @property
     def gradients_per_update(self) -> int:
@@ -149,7 +133,7 @@ class SAMPa(Method):
 
     def reset(self) -> None:
         super().reset()
-        self.lookahead_gradient = {}
+        self._forget()
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         if not self.lookahead_gradient or self._has_overflowed(engine):
@@ -159,10 +143,8 @@ class SAMPa(Method):
         return self._side_by_side(engine, update)
 
     def stock_gradient(self, engine: GradientEngine, window: Window) -> WindowResult:
-        self.lookahead_gradient = {}
-        if self.exchange is not None:
-            self.exchange.attach(engine.model)
-            self.exchange.average_over_world()
+        self._forget()
+        self._average_over_world(engine)
         return super().stock_gradient(engine, window)
 
     def _has_overflowed(self, engine: GradientEngine) -> bool:
@@ -176,18 +158,35 @@ class SAMPa(Method):
         # A LOOKAHEAD rank goes on from here and stays one window ahead of its partner: same masks for the same window.
         ahead = self.pairs is not None and self.pairs.role is Role.LOOKAHEAD and self.config.same_dropout_mask
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            self.lookahead_gradient = self.gradient_at_weights(engine, window)
+            loss, self.lookahead_gradient = self._at_weights(engine, window, counted=True)
+        if self.pairs is not None:
+            (loss,) = share_scalars([loss], engine.device) / self.pairs.world_size
+        self.lookahead_loss = loss
 
     def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
         """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
-        if self.exchange is not None:
-            self.exchange.attach(engine.model)
-            self.exchange.average_over_world()
+        return self._at_weights(engine, window, counted=False)[1]
+
+    def _at_weights(
+        self, engine: GradientEngine, window: Window, counted: bool
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        self._average_over_world(engine)
         loss_scale = engine.loss_scale
-        engine.gradient(window, track_statistics=False)
+        loss = engine.gradient(window, track_statistics=False, counted=counted)
         gradient = engine.take_gradients()
-        _remove_scale(gradient, loss_scale)
-        return gradient
+        remove_scale(gradient.values(), loss_scale)
+        return loss, gradient
+
+    def _average_over_world(self, engine: GradientEngine) -> None:
+        if self.exchange is not None:
+            self.exchange.attach(engine.model, engine.weights)
+            self.exchange.average_over_world()
+
+    def _result(self, perturbed_loss: Tensor, norm: Tensor, next_loss: Tensor | None) -> WindowResult:
+        """Both losses are those of W_t: its lookahead loss was computed in the update before."""
+        loss = perturbed_loss if self.lookahead_loss is None else self.lookahead_loss.to(perturbed_loss)
+        self.lookahead_loss = next_loss
+        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _one_after_the_other(self, engine: GradientEngine, update: Update) -> WindowResult:
         loss_scale, upcoming = engine.loss_scale, update.upcoming
@@ -196,41 +195,51 @@ class SAMPa(Method):
         if upcoming is None:
             engine.put_gradients(perturbed_gradient)
             self.lookahead_gradient = {}
-            return WindowResult(loss=perturbed_loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+            return self._result(perturbed_loss, norm, None)
 
         # h_{t+1} draws the masks that p_{t+1} will draw, since the next update begins where the stream stands now.
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             loss = self._lookahead_pass(engine, upcoming, release=True)
         self.lookahead_gradient = engine.take_gradients()
         engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.config.sampa_lambda))
-        _remove_scale(self.lookahead_gradient, loss_scale)
-        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+        remove_scale(self.lookahead_gradient.values(), loss_scale)
+        return self._result(perturbed_loss, norm, loss)
 
     def _side_by_side(self, engine: GradientEngine, update: Update) -> WindowResult:
         upcoming = update.upcoming
-        self.exchange.attach(engine.model)
+        self.exchange.attach(engine.model, engine.weights)
         if upcoming is None:
             self.exchange.average_over_world()
         else:
             self.exchange.mix(self.config.sampa_lambda, self.lookahead_gradient, engine.loss_scale)
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
+        longest = max(len(update.window), len(upcoming or ()))
         if self.pairs.role is Role.PERTURBED or upcoming is None:
-            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
+            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False, passes=longest)
+            if upcoming is not None:
+                # By the partner, who tells of it.
+                upcoming[0].record.counted = True
         else:
             self.advance(engine, self.lookahead_gradient, update)
+            engine.idle(upcoming, longest - len(upcoming))
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
         loss, perturbed_loss, norm = share_scalars([loss, perturbed_loss, norm], engine.device) / ranks
         if upcoming is None:
             self.lookahead_gradient = {}
-            loss = perturbed_loss
-        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+        return self._result(perturbed_loss, norm, None if upcoming is None else loss)
 
-    def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
+    def _perturbed_pass(
+        self, engine: GradientEngine, update: Update, keep: bool, passes: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """`passes`: the most that any rank makes now."""
         with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
-            loss = engine.gradient(update.window, track_statistics=False)
+            engine.idle(update.window, passes - len(update.window))
+            # Where a run was resumed, the pass that the host would have counted was before it.
+            seen = update.window[0].record.counted
+            loss = engine.gradient(update.window, track_statistics=False, counted=not seen)
         return loss, norm
 
     def _lookahead_pass(self, engine: GradientEngine, upcoming: Window, release: bool) -> Tensor:
@@ -243,7 +252,8 @@ class SAMPa(Method):
 
     def state_dict(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
         lookahead = {names[weight]: gradient for weight, gradient in self.lookahead_gradient.items()}
-        return super().state_dict(names) | lookahead
+        loss = {} if self.lookahead_loss is None else {LOOKAHEAD_LOSS: self.lookahead_loss}
+        return super().state_dict(names) | lookahead | loss
 
     def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
         """
@@ -251,6 +261,8 @@ class SAMPa(Method):
             `ValueError`: the checkpoint's lookahead gradient is not that of these weights.
         """
         super().load_state_dict(state, weights)
+        self.lookahead_loss = state.get(LOOKAHEAD_LOSS)
+        state = {name: value for name, value in state.items() if name != LOOKAHEAD_LOSS}
         state = {name: value for name, value in state.items() if not name.startswith(PERTURBATION_PREFIX)}
         unknown = [name for name in state if name not in weights or weights[name].shape != state[name].shape]
         if unknown:
@@ -276,11 +288,3 @@ def _mix(perturbed: dict[Tensor, Tensor], lookahead: dict[Tensor, Tensor], weigh
     if alone:
         torch._foreach_mul_(alone, 1.0 - weight)
     return perturbed
-
-
-@torch.no_grad()
-def _remove_scale(gradients: dict[Tensor, Tensor], loss_scale: Tensor | None) -> None:
-    if loss_scale is not None:
-        for device in {gradient.device for gradient in gradients.values()}:
-            there = [gradient for gradient in gradients.values() if gradient.device == device]
-            torch._foreach_div_(there, loss_scale.to(device))

@@ -105,7 +105,7 @@ def test_on_ranks_it_equals_its_formula_and_all_ranks_are_the_same(name, on_rank
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.state])
 def test_on_ranks_resumed_equals_uninterrupted(name, on_ranks):
-    """On 4 ranks up to rounding: DDP sums in another order until it has rebuilt its buckets, as in the stock Trainer."""
+    """On 4 ranks up to rounding, as in the stock Trainer: DDP sums in another order until its buckets are rebuilt."""
     count, _, results = on_ranks
     resumed = {key: ranks for key, ranks in results.items() if key.startswith(f"{name}-") and "resumed" in key}
     assert resumed
