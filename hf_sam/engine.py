@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate.utils import find_batch_size, slice_tensors
+from accelerate.utils import find_batch_size, recursively_apply
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -51,9 +51,14 @@ Window = Sequence[MicroBatch]
 def single_rows(window: Window) -> Iterator[MicroBatch]:
     """Every row of the window's inputs as a micro-batch of its own."""
     for micro_batch in window:
-        for row in range(find_batch_size(micro_batch.inputs)):
-            inputs = slice_tensors(micro_batch.inputs, slice(row, row + 1))
+        rows = find_batch_size(micro_batch.inputs)
+        for row in range(rows):
+            inputs = recursively_apply(_row_of, micro_batch.inputs, row, rows)
             yield replace(micro_batch, inputs=inputs, record=Record())
+
+
+def _row_of(tensor: Tensor, row: int, rows: int) -> Tensor:
+    return tensor[row : row + 1] if tensor.dim() and len(tensor) == rows else tensor
 
 
 @dataclass(frozen=True)

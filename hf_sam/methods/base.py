@@ -9,11 +9,12 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..components import Component
 from ..engine import GradientEngine, Window, WindowResult, single_rows
-from ..parallel.exchange import world_size
+from ..parallel.exchange import largest, world_size
 from ..perturbations import PERTURBATIONS, Ascent
 from ..rng import preserved_rng
 from ..selection import Selection, select
@@ -205,10 +206,14 @@ class Method(Component):
     def _row_gradients(self, engine: GradientEngine, window: Window, count: int) -> Iterator[dict[Tensor, Tensor]]:
         part, parts = self.part_of_window
         share = math.ceil(count / world_size())
+        rows = list(islice(single_rows(window), part, part + share * parts, parts))
         with preserved_rng(engine.device):
-            for row in islice(single_rows(window), part, part + share * parts, parts):
-                engine.gradient([row], synchronize=False, track_statistics=False)
+            for row in rows:
+                with torch.enable_grad():
+                    engine.gradient([row], synchronize=False, track_statistics=False)
                 yield engine.take_gradients()
+        with torch.enable_grad():
+            engine.idle(rows or window, largest(len(rows), engine.device) - len(rows))
 
     def reset(self) -> None:
         """Forget all state: a new run of training begins."""

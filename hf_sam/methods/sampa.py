@@ -214,16 +214,15 @@ class SAMPa(Method):
             self.exchange.mix(self.config.sampa_lambda, self.lookahead_gradient, engine.loss_scale)
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
-        if upcoming is not None:
-            own = update.window if self.pairs.role is Role.PERTURBED else upcoming
-            engine.idle(own, max(len(update.window), len(upcoming)) - len(own))
+        longest = max(len(update.window), len(upcoming or ()))
         if self.pairs.role is Role.PERTURBED or upcoming is None:
-            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
+            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False, passes=longest)
             if upcoming is not None:
                 # By the partner, who tells of it.
                 upcoming[0].record.counted = True
         else:
             self.advance(engine, self.lookahead_gradient, update)
+            engine.idle(upcoming, longest - len(upcoming))
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -232,8 +231,12 @@ class SAMPa(Method):
             self.lookahead_gradient = {}
         return self._result(perturbed_loss, norm, None if upcoming is None else loss)
 
-    def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
+    def _perturbed_pass(
+        self, engine: GradientEngine, update: Update, keep: bool, passes: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """`passes`: the most that any rank makes now."""
         with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
+            engine.idle(update.window, passes - len(update.window))
             # Where a run was resumed, the pass that the host would have counted was before it.
             seen = update.window[0].record.counted
             loss = engine.gradient(update.window, track_statistics=False, counted=not seen)

@@ -173,6 +173,15 @@ def average(tensors: Iterable[Tensor]) -> None:
             dist.all_reduce(tensor)
 
 
+def largest(value: int, device: torch.device) -> int:
+    """The largest of all ranks' values."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor(value, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
+
+
 def share_scalars(values: list[Tensor], device: torch.device) -> Tensor:
     """The sum over all ranks of each of `values` (scalars), as one small collective."""
     packed = torch.stack([value.to(device, torch.float32) for value in values])
