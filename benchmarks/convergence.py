@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_sam import SAMConfig
 from hf_sam.engine import GradientEngine, MicroBatch
-from hf_sam.methods.base import Method
+from hf_sam.methods import Method, Update
 from hf_sam.methods.sam import SAM
 from hf_sam.methods.sampa import SAMPa
 
@@ -29,10 +29,10 @@ class OptSAM(Method):
         super().__init__(config)
         self.direction: Tensor | None = None
 
-    def window_gradient(self, engine, window, upcoming=None):
+    def window_gradient(self, engine, update):
         (weight,) = engine.weights
         direction = weight.detach() if self.direction is None else self.direction
-        at = weight.detach() + self.config.rho * direction / direction.norm()
+        at = weight.detach() + update.rho * direction / direction.norm()
         weight.grad = self.direction = 2 * at
 
 
@@ -41,10 +41,10 @@ class RandSAM(Method):
 
     gradients_per_update = 1
 
-    def window_gradient(self, engine, window, upcoming=None):
+    def window_gradient(self, engine, update):
         (weight,) = engine.weights
         direction = torch.randn_like(weight)
-        weight.grad = 2 * (weight.detach() + self.config.rho * direction / direction.norm())
+        weight.grad = 2 * (weight.detach() + update.rho * direction / direction.norm())
 
 
 class Quadratic(nn.Module):
@@ -72,9 +72,10 @@ def descend(method: Method, updates: int = UPDATES, seed: int = 0) -> list[float
 
     engine = GradientEngine(model, optimizer, run_micro_batch, nullcontext, torch.device("cpu"))
     window = [MicroBatch(None)]
+    update = Update(window, RHO, upcoming=window)
     values = [float(model().detach())]
     for _ in range(updates):
-        method.window_gradient(engine, window, window)
+        method.window_gradient(engine, update)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()

@@ -1,7 +1,9 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
-from .callbacks import SAMPaSimilarity, WindowCallback
 from .config import SAMConfig
+from .diagnostics import SAMPaSimilarity, WindowCallback
+from .methods import register_method
+from .perturbations import register_perturbation
 from .trainer import SAMSeq2SeqTrainer, SAMTrainer, SAMTrainerMixin
 
 
@@ -15,4 +17,6 @@ __all__ = [
     "SAMTrainerMixin",
     "WindowCallback",
     "__version__",
+    "register_method",
+    "register_perturbation",
 ]

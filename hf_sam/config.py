@@ -3,17 +3,25 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+from .checkpoints import SAM_CONFIG_NAME
 from .methods import METHODS
+from .options import read_mapping, read_options
+from .perturbations import DEFAULT_PERTURBATION, PERTURBATIONS
+from .schedule import RHO_SCHEDULES, Schedule
 
-
-SAM_CONFIG_NAME = "sam_config.json"
 
 ASCENT_SCOPES = ("rank", "global", "micro_batch")
 LOOKAHEADS = ("optimizer", "gradient")
+
+
+def _option(default: Any, help: str, choices: Any = None) -> Any:
+    metadata = {"help": help} if choices is None else {"help": help, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -22,11 +30,15 @@ class SAMConfig:
     Options of sharpness-aware training. Stands alone, so it composes with any `TrainingArguments`, in Python and
     through `HfArgumentParser((TrainingArguments, SAMConfig))`.
 
+    Three choices are independent of each other: *what to do* with the gradients (`method`), *where* to perturb
+    (`perturbation`, `perturb_modules`), and *when* and how far (`rho`, `rho_schedule`, `rho_warmup`, `start`, `end`,
+    `every`).
+
     Args:
         method (`str`, *optional*, defaults to `"sam"`):
             `"none"` (the stock Trainer, untouched), `"sam"` (AdamW-SAM; Foret et al. 2021,
-            https://arxiv.org/abs/2010.01412, Algorithm 1) or `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024,
-            https://arxiv.org/abs/2410.10683, Algorithm 1).
+            https://arxiv.org/abs/2010.01412, Algorithm 1), `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024,
+            https://arxiv.org/abs/2410.10683, Algorithm 1), or one made known with [`register_method`].
         rho (`float`, *optional*, defaults to 0.05):
             Radius ρ ≥ 0 of the ball in which the worst loss is sought, in the L2 norm over all trainable parameters.
         sampa_lambda (`float`, *optional*, defaults to 0.1):
@@ -45,6 +57,28 @@ class SAMConfig:
         same_dropout_mask (`bool`, *optional*, defaults to `True`):
             Whether the two gradients that belong to one window draw the same dropout masks, so that their difference
             comes from the weights alone.
+        method_args, perturbation_args (`dict`, *optional*):
+            The options of the method and of the perturbation that are their own, by name (their documentation lists
+            them). A mapping in Python and YAML, JSON on a command line.
+        perturbation (`str`, *optional*, defaults to `"gradient"`):
+            Where to perturb: one of `hf_sam.perturbations`, or one made known with [`register_perturbation`].
+        perturb_modules (`list[str]`, *optional*, defaults to all trainable weights):
+            Which weights are perturbed: patterns of names of parameters or modules in the style of a shell, and with a
+            leading `!` those to leave out (`["encoder.layer.*", "!*.bias"]`). The radius is that of one norm over the
+            weights that are left. All of them are trained as before.
+        rho_schedule (`str`, *optional*, defaults to `"constant"`):
+            How ρ changes from `rho` to `rho_end` over the updates that perturb: `"constant"` (not at all), `"linear"`,
+            `"cosine"`, or `"learning_rate"` (in proportion to it, `rho` at its peak). The formulas are those of
+            [`~hf_sam.schedule.Schedule`].
+        rho_end (`float`, *optional*, defaults to 0):
+            What ρ goes to, for the schedules that change it; above `rho` for one that grows.
+        rho_warmup (`float`, *optional*, defaults to 0):
+            Over how many of the first updates that perturb ρ grows from 0; below 1 a share of the run.
+        start, end (`float`, *optional*, defaults to the whole run):
+            The first update that perturbs, and the first one that no longer does, counted from 0; below 1 a share of
+            the run. Updates outside are those of the stock Trainer, and cost one gradient.
+        every (`int`, *optional*, defaults to 1):
+            From `start` on, only each `every`-th update perturbs.
 
     Raises:
         `ValueError`: a value outside of what is allowed; the message names the field, the value and what is allowed.
@@ -59,42 +93,112 @@ class SAMConfig:
     ```
     """
 
-    method: str = field(default="sam", metadata={"help": "Training method.", "choices": tuple(METHODS)})
-    rho: float = field(default=0.05, metadata={"help": "Radius of the perturbation, in the L2 norm over all weights."})
-    sampa_lambda: float = field(
-        default=0.1, metadata={"help": "SAMPa: weight of the lookahead gradient in the update, from 0 to 1."}
+    method: str = _option("sam", f"Training method. {METHODS.overview()}.", choices=METHODS)
+    rho: float = _option(0.05, "Radius of the perturbation, in the L2 norm over all weights.")
+    sampa_lambda: float = _option(0.1, "SAMPa: weight of the lookahead gradient in the update, from 0 to 1.")
+    ascent_scope: str = _option("rank", "SAM: what the ascent gradient is averaged over.", choices=ASCENT_SCOPES)
+    lookahead: str = _option("optimizer", "SAMPa: trial optimizer step, or w - lr * h.", choices=LOOKAHEADS)
+    same_dropout_mask: bool = _option(True, "Draw the same dropout masks in both gradients of a window.")
+    method_args: dict | str | None = field(
+        default=None,
+        metadata={"help": f"Options of the method's own, as JSON. {METHODS.options_overview()}."},
     )
-    ascent_scope: str = field(
-        default="rank",
-        metadata={"help": "SAM: what the ascent gradient is averaged over.", "choices": ASCENT_SCOPES},
+    perturbation: str = _option(
+        DEFAULT_PERTURBATION, f"Where to perturb. {PERTURBATIONS.overview()}.", choices=PERTURBATIONS
     )
-    lookahead: str = field(
-        default="optimizer",
-        metadata={"help": "SAMPa: trial optimizer step, or w - lr * h.", "choices": LOOKAHEADS},
+    perturbation_args: dict | str | None = field(
+        default=None,
+        metadata={"help": f"Options of the perturbation's own, as JSON. {PERTURBATIONS.options_overview()}."},
     )
-    same_dropout_mask: bool = field(
-        default=True, metadata={"help": "Draw the same dropout masks in both gradients of a window."}
+    perturb_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Patterns of names of the weights or modules to perturb; ! leaves out; None is all."},
     )
+    rho_schedule: str = _option("constant", "How rho changes from rho to rho_end.", choices=RHO_SCHEDULES)
+    rho_end: float = _option(0.0, "What rho goes to, for schedules that change it.")
+    rho_warmup: float = _option(0.0, "Updates over which rho grows from 0; below 1 a share of the run.")
+    start: float = _option(0.0, "First update that perturbs; below 1 a share of the run.")
+    end: float | None = _option(None, "First update that no longer perturbs; below 1 a share of the run.")
+    every: int = _option(1, "Only each so-many-th update perturbs, from start on.")
 
     def __post_init__(self):
-        self._check_choice("method", tuple(METHODS))
+        METHODS.require("SAMConfig.method", self.method)
+        PERTURBATIONS.require("SAMConfig.perturbation", self.perturbation)
         self._check_choice("ascent_scope", ASCENT_SCOPES)
         self._check_choice("lookahead", LOOKAHEADS)
-        self._check_number("rho", lower=0.0, upper=math.inf, allowed="a finite number >= 0")
-        self._check_number("sampa_lambda", lower=0.0, upper=1.0, allowed="a number from 0 to 1")
+        self._check_choice("rho_schedule", RHO_SCHEDULES)
+        for name in ("rho", "rho_end"):
+            self._check_number(name, lambda value: value >= 0, "a finite number >= 0")
+        self._check_number("sampa_lambda", lambda value: 0 <= value <= 1, "a number from 0 to 1")
+        self._check_updates("rho_warmup", "start")
+        if self.end is not None:
+            self._check_updates("end")
+            if self.end in (0, 1):
+                raise ValueError(
+                    f"SAMConfig.end={self.end!r}: leave it out to perturb to the end of the run, or give a number of "
+                    "updates above 1 or a share between 0 and 1."
+                )
+        if not isinstance(self.every, Integral) or isinstance(self.every, bool) or self.every < 1:
+            raise ValueError(f"SAMConfig.every={self.every!r}: must be a whole number from 1.")
         if not isinstance(self.same_dropout_mask, bool):
             raise ValueError(f"SAMConfig.same_dropout_mask={self.same_dropout_mask!r}: must be True or False.")
+        self._check_patterns()
+        for name in ("method_args", "perturbation_args"):
+            setattr(self, name, read_mapping(f"SAMConfig.{name}", getattr(self, name)) or None)
+            getattr(self, name.replace("args", "options"))
+
+    @property
+    def method_options(self) -> Any:
+        """`method_args` as an instance of the method's own options class."""
+        owner = f"SAMConfig.method_args of method {self.method!r}"
+        return read_options(owner, METHODS[self.method].options_class, self.method_args)
+
+    @property
+    def perturbation_options(self) -> Any:
+        """`perturbation_args` as an instance of the perturbation's own options class."""
+        owner = f"SAMConfig.perturbation_args of perturbation {self.perturbation!r}"
+        return read_options(owner, PERTURBATIONS[self.perturbation].options_class, self.perturbation_args)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(
+            rho=self.rho,
+            rho_end=self.rho_end,
+            kind=self.rho_schedule,
+            warmup=self.rho_warmup,
+            start=self.start,
+            end=self.end,
+            every=self.every,
+        )
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value not in allowed:
             raise ValueError(f"SAMConfig.{name}={value!r}: must be one of {', '.join(map(repr, allowed))}.")
 
-    def _check_number(self, name: str, lower: float, upper: float, allowed: str) -> None:
+    def _check_number(self, name: str, is_allowed: Callable[[float], bool], allowed: str) -> None:
         value = getattr(self, name)
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and lower <= value <= upper):
+        if not (is_number and math.isfinite(value) and is_allowed(value)):
             raise ValueError(f"SAMConfig.{name}={value!r}: must be {allowed}.")
+        # NumPy's numbers too, which no JSON file takes.
+        setattr(self, name, float(value))
+
+    def _check_updates(self, *names: str) -> None:
+        for name in names:
+            allowed = "a whole number of updates >= 0, or a share of the run below 1"
+            self._check_number(name, lambda value: 0 <= value < 1 or (value > 0 and value == int(value)), allowed)
+
+    def _check_patterns(self) -> None:
+        patterns = self.perturb_modules
+        if patterns is None:
+            return
+        if not isinstance(patterns, (list, tuple)) or not patterns or not all(isinstance(p, str) for p in patterns):
+            raise ValueError(
+                f"SAMConfig.perturb_modules={patterns!r}: must be a list of patterns, such as ['bert.*', '!*.bias'], "
+                "or None for all trainable weights."
+            )
+        self.perturb_modules = list(patterns)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

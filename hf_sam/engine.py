@@ -5,10 +5,11 @@ Methods see training through this object alone. It knows how a model is run, not
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils import find_batch_size, slice_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,13 +26,23 @@ class MicroBatch:
 Window = Sequence[MicroBatch]
 
 
+def single_rows(window: Window) -> Iterator[MicroBatch]:
+    """Every row of the window's inputs as a micro-batch of its own."""
+    for micro_batch in window:
+        for row in range(find_batch_size(micro_batch.inputs)):
+            yield replace(micro_batch, inputs=slice_tensors(micro_batch.inputs, slice(row, row + 1)))
+
+
 @dataclass(frozen=True)
 class WindowResult:
-    """Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient."""
+    """
+    Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
+    latter two are `None` where nothing was perturbed.
+    """
 
     loss: Tensor
-    perturbed_loss: Tensor
-    ascent_grad_norm: Tensor
+    perturbed_loss: Tensor | None
+    ascent_grad_norm: Tensor | None
 
 
 @dataclass(frozen=True)

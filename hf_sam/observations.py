@@ -21,6 +21,8 @@ class Observations:
             self._values.setdefault(name, []).append(value.detach())
 
     def add_result(self, result: WindowResult) -> None:
+        if result.perturbed_loss is None:
+            return
         self.add(
             {
                 "sam/perturbed_loss": result.perturbed_loss,

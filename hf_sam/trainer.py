@@ -1,38 +1,29 @@
 """The host's hooks, led to a training method. Knows the Trainer, and no arithmetic."""
 
 import copy
-import json
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
-from .callbacks import WindowCallback
-from .config import SAM_CONFIG_NAME, SAMConfig
+from .checkpoints import CheckpointMixin
+from .config import SAMConfig
+from .diagnostics import WindowCallback
 from .engine import GradientEngine, MicroBatch, normalization_modules
 from .hub import HubMixin
-from .methods import METHODS
+from .methods import METHODS, Update
 from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
-from .renamed_weights import load_renamed_weights
 from .validation import check_compatibility
 
 
-logger = logging.getLogger(__name__)
-
-SAM_STATE_NAME = "sam_state.safetensors"
-
-
-class SAMTrainerMixin(HubMixin):
+class SAMTrainerMixin(CheckpointMixin, HubMixin):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 
@@ -58,6 +49,8 @@ class SAMTrainerMixin(HubMixin):
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
         self.sam_method = method(self.sam_config, self._pairs)
+        if not self.sam_method.is_stock:
+            self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
         self._window: list[MicroBatch] = []
@@ -90,8 +83,12 @@ class SAMTrainerMixin(HubMixin):
         engine = self._engine(model, kwargs)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-        result = self.sam_method.window_gradient(engine, window, upcoming)
+        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
+        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
+        if self.sam_config.schedule.varies and rho is not None:
+            self._observations.add({"sam/rho": torch.tensor(rho)})
         # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
         self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
         statistics = normalization_modules(model)
@@ -135,6 +132,13 @@ class SAMTrainerMixin(HubMixin):
             self.accelerator = accelerator
 
     # ---- a run ----
+
+    def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+        # Here the host first says how long the run will be.
+        if not self.sam_method.is_stock:
+            self.sam_config.schedule.check(num_training_steps)
+            self.sam_method.choose(self.model)
+        return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._forget_run()
@@ -199,58 +203,6 @@ class SAMTrainerMixin(HubMixin):
         if self._observations and "loss" in logs and self.control.should_log:
             logs |= self._observations.drain(self.args.device, self.args.world_size)
         super().log(logs, *args, **kwargs)
-
-    # ---- checkpoints ----
-
-    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        super()._save(output_dir, *args, **kwargs)
-        if self.args.should_save:
-            self.sam_config.save_pretrained(self.args.output_dir if output_dir is None else output_dir)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        names = {weight: name for name, weight in self.model.named_parameters()}
-        state = self.sam_method.state_dict(names)
-        if state and self.args.should_save:
-            safetensors.torch.save_file(
-                {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
-            )
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        if self._sharded_by_host or not load_renamed_weights(self.model, self.state.best_model_checkpoint):
-            super()._load_best_model()
-
-    @property
-    def _sharded_by_host(self) -> bool:
-        return self.is_fsdp_enabled or self.is_deepspeed_enabled
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        self._warn_of_other_options(checkpoint)
-        path = os.path.join(checkpoint, SAM_STATE_NAME)
-        if os.path.isfile(path):
-            self.sam_method.load_state_dict(safetensors.torch.load_file(path), dict(self.model.named_parameters()))
-
-    def _warn_of_other_options(self, checkpoint: str) -> None:
-        path = os.path.join(checkpoint, SAM_CONFIG_NAME)
-        if not os.path.isfile(path):
-            return
-        # As it stands in the file, which another version may have written: it is only compared.
-        with open(path, encoding="utf-8") as file:
-            before = json.load(file)
-        now = self.sam_config.to_dict()
-        for name in sorted(before.keys() | now.keys()):
-            if name not in before or name not in now or before[name] != now[name]:
-                logger.warning(
-                    f"Resuming with SAMConfig.{name}={now.get(name)!r}, where {checkpoint} was trained with "
-                    f"{before.get(name)!r}."
-                )
 
 
 class SAMTrainer(SAMTrainerMixin, Trainer):

@@ -16,7 +16,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Files that share what takes long to start: ranks that wait for work, a local Hub.
-TOGETHER = {"ranks": ("tests/distributed/", "tests/host/", "tests/cifar/test_image_ranks.py"), "hub": ("tests/hub/",)}
+RANKS = ("distributed", "host", "house", "methods", "perturbations", "cifar/test_image_ranks.py")
+TOGETHER = {"ranks": tuple(f"tests/{path}" for path in RANKS), "hub": ("tests/hub/",)}
 for folder in ("recipes", "glue_runs", "cifar_runs"):
     sys.path.insert(0, str(REPOSITORY / folder))
 

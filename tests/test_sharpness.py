@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification
 
-from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
+from hf_sam.diagnostics import hessian_top_eigenvalue, worst_case_sharpness
 
 
 class Quadratic(nn.Module):

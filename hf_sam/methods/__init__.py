@@ -1,11 +1,26 @@
-"""One file per training method. A new method is one file and one line here."""
+"""What to do with the gradients, one file each. A new method is one file and one line here, or `register_method`."""
 
-from .base import Method
+from ..components import Registry
+from .ae_sam import AESAM
+from .base import Method, Update
+from .gsam import GSAM
+from .looksam import LookSAM
+from .penalty import Penalty
 from .sam import SAM
 from .sampa import SAMPa
 from .stock import Stock
 
 
-METHODS: dict[str, type[Method]] = {"none": Stock, "sam": SAM, "sampa": SAMPa}
+METHODS = Registry("method", Method)
+METHODS.register("none", Stock)
+METHODS.register("sam", SAM)
+METHODS.register("sampa", SAMPa)
+METHODS.register("penalty", Penalty)
+METHODS.register("gsam", GSAM)
+METHODS.register("looksam", LookSAM)
+METHODS.register("ae_sam", AESAM)
 
-__all__ = ["METHODS", "Method"]
+#: Makes a class known: `register_method("name", Class)`, or as a decorator, `@register_method("name")`.
+register_method = METHODS.register
+
+__all__ = ["METHODS", "Method", "Update", "register_method"]

@@ -1,11 +1,29 @@
 """SAM: the gradient of a window at the worst point, to first order, of a ball around the weights."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
-from ..engine import GradientEngine, Window, WindowResult
-from ..perturbation import NormalizedAscent, displace, preserved_weights
-from ..rng import preserved_rng
-from .base import Method
+from ..components import Conflict, Description
+from ..engine import GradientEngine, WindowResult
+from .base import Method, Update
+
+
+SAM_BIBTEX = """@inproceedings{foret2021sharpness,
+    title     = {Sharpness-Aware Minimization for Efficiently Improving Generalization},
+    author    = {Foret, Pierre and Kleiner, Ariel and Mobahi, Hossein and Neyshabur, Behnam},
+    booktitle = {International Conference on Learning Representations},
+    year      = {2021},
+    url       = {https://arxiv.org/abs/2010.01412}
+}"""
+MSAM_BIBTEX = """@article{behdin2023msam,
+    title   = {{mSAM}: Micro-Batch-Averaged Sharpness-Aware Minimization},
+    author  = {Behdin, Kayhan and Song, Qingquan and Gupta, Aman and Keerthi, Sathiya and Acharya, Ayan and
+               Ocejo, Borja and Dexter, Gregory and Khanna, Rajiv and Durfee, David and Mazumder, Rahul},
+    journal = {arXiv preprint arXiv:2302.09693},
+    year    = {2023}
+}"""
 
 
 class SAM(Method):
@@ -13,29 +31,69 @@ class SAM(Method):
     Sharpness-aware minimization (Foret et al. 2021, https://arxiv.org/abs/2010.01412, Algorithm 1). For each window W:
 
         a = g(w; W)                          ascent gradient
-        ε = ρ a / (‖a‖₂ + 1e-12)             perturbation
+        ε = ρ a / (‖a‖₂ + 1e-12)             perturbation, or another one of `hf_sam.perturbations`
         descent gradient = g(w + ε; W)       what the optimizer steps with, from w
 
     | symbol | where it is set |
     |---|---|
-    | ρ | `SAMConfig.rho` |
+    | ρ | `SAMConfig.rho`, and when it changes over a run, `SAMConfig.rho_schedule` |
     | over which ranks and micro-batches g is averaged in a | `SAMConfig.ascent_scope` |
+    | ε | `SAMConfig.perturbation` |
     """
 
-    gradients_per_update = 2
+    description = Description(
+        name="SAM",
+        full_name="sharpness-aware minimization",
+        story="Sharpness-aware minimization (SAM) looks for weights whose whole neighbourhood has a low loss. For "
+        "each update it takes the gradient at the worst point, to first order, of a ball of radius rho around the "
+        "weights, and the optimizer steps with that gradient from the weights themselves.",
+        citations=(SAM_BIBTEX,),
+        gradients="2",
+        sequential="2",
+        memory="1",
+        source="Foret et al. 2021, Algorithm 1",
+    )
+    shared_options = ("rho", "ascent_scope", "same_dropout_mask")
+    conflicts = (
+        Conflict(
+            option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
+            found=lambda s: s.config.ascent_scope == "micro_batch" and s.ddp_option("gradient_as_bucket_view"),
+            instead="leave it False, or use ascent_scope='rank'",
+            under="with ascent_scope='micro_batch'",
+        ),
+        Conflict(
+            option="ddp_static_graph=True",
+            found=lambda s: (
+                s.several_ranks
+                and getattr(s.args, "ddp_static_graph", False)
+                and (s.config.ascent_scope != "global" or s.accumulates)
+            ),
+            why="under which DDP expects every pass to be synchronised",
+            instead="leave it False, or use ascent_scope='global' without accumulation",
+            under="with a pass that is not synchronised",
+        ),
+    )
 
-    def __init__(self, config, pairs=None):
-        super().__init__(config, pairs)
-        self.perturbation = NormalizedAscent(config.rho)
+    @classmethod
+    def citations(cls, config: Any) -> tuple[str, ...]:
+        return (*super().citations(config), *([MSAM_BIBTEX] if config.ascent_scope == "micro_batch" else []))
 
-    def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
+    @property
+    def gradients_per_update(self) -> int:
+        return 2 if self.perturbation.needs_gradient else 1
+
+    def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
+        if not self.perturbation.needs_gradient:
+            with self.perturbed(engine, {}, update) as norm:
+                loss = engine.gradient(update.window)
+            return WindowResult(loss=loss, perturbed_loss=loss, ascent_grad_norm=norm)
         if self.config.ascent_scope != "micro_batch":
-            return self._ascend_and_descend(engine, window, share_ascent=self.config.ascent_scope == "global")
+            return self._ascend_and_descend(engine, update, share_ascent=self.config.ascent_scope == "global")
 
         results = []
-        for position, micro_batch in enumerate(window, start=1):
-            last = position == len(window)
-            results.append(self._ascend_and_descend(engine, [micro_batch], share_descent=last))
+        for position, micro_batch in enumerate(update.window, start=1):
+            part = replace(update, window=[micro_batch])
+            results.append(self._ascend_and_descend(engine, part, share_descent=position == len(update.window)))
         return WindowResult(
             loss=sum(result.loss for result in results),
             perturbed_loss=sum(result.perturbed_loss for result in results),
@@ -43,20 +101,15 @@ class SAM(Method):
         )
 
     def _ascend_and_descend(
-        self, engine: GradientEngine, window: Window, share_ascent: bool = False, share_descent: bool = True
+        self,
+        engine: GradientEngine,
+        update: Update,
+        share_ascent: bool = False,
+        share_descent: bool = True,
     ) -> WindowResult:
         accumulated = engine.take_gradients()
-        # The ascent pass is the one outside of the stream, so the stream moves as in one step of the host.
-        with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            loss = engine.gradient(window, synchronize=share_ascent)
-        ascent = engine.take_gradients()
-        weights = list(ascent)
-        with preserved_weights(weights):
-            displacement, norm = self.perturbation(
-                list(ascent.values()), weights, loss_scale=engine.loss_scale, consume=True
-            )
-            displace(weights, displacement)
-            del ascent, displacement
+        loss, ascent = self.ascend(engine, update.window, synchronize=share_ascent)
+        with self.perturbed(engine, ascent, update, engine.loss_scale, local=not share_ascent) as norm:
             engine.put_gradients(accumulated)
-            perturbed_loss = engine.gradient(window, synchronize=share_descent, track_statistics=False)
+            perturbed_loss = engine.gradient(update.window, synchronize=share_descent, track_statistics=False)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

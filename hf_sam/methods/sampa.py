@@ -3,15 +3,29 @@
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
 from ..lookahead import gradient_step, trial_step
+from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
 from ..parallel.exchange import share_scalars
-from ..perturbation import NormalizedAscent, displace, global_norm, preserved_weights
+from ..perturbations import PERTURBATIONS
 from ..rng import preserved_rng
-from .base import Method
+from ..weights import global_norm, preserved_weights
+from .base import PERTURBATION_PREFIX, Method, Update
+from .sam import SAM_BIBTEX
+
+
+SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
+    title     = {{SAMPa}: Sharpness-aware Minimization Parallelized},
+    author    = {Xie, Wanyun and Pethick, Thomas and Cevher, Volkan},
+    booktitle = {Advances in Neural Information Processing Systems},
+    year      = {2024},
+    url       = {https://arxiv.org/abs/2410.10683}
+}"""
+ON_SEVERAL_RANKS = "on several ranks"
 
 
 class SAMPa(Method):
@@ -33,12 +47,91 @@ class SAMPa(Method):
     pair. If there is no next window, the last update uses λ = 0.
     """
 
+    description = Description(
+        name="SAMPa",
+        full_name="sharpness-aware minimization parallelized",
+        story="SAMPa is sharpness-aware minimization (SAM), which looks for weights whose whole neighbourhood has a "
+        "low loss, with its two gradients made independent of each other, so that they can be computed at the same "
+        "time. The perturbation comes from a gradient at lookahead weights, and lambda weighs that gradient in the "
+        "update.",
+        citations=(SAMPA_BIBTEX, SAM_BIBTEX),
+        gradients="2",
+        sequential="1",
+        memory="2",
+        state="1",
+        source="Xie, Pethick and Cevher 2024, Algorithm 1; the trial step of AdamW is our reading of their SGD script",
+    )
+    shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
+    conflicts = (
+        Conflict(
+            option="every={}",
+            found=lambda s: s.config.every if s.config.every > 1 else None,
+            why="since an update of SAMPa takes no longer than a stock one, and needs the gradient of the one before",
+            instead="leave every at 1, or use method='sam'",
+        ),
+        Conflict(
+            option="perturbation={!r}",
+            found=lambda s: None if PERTURBATIONS[s.config.perturbation].needs_gradient else s.config.perturbation,
+            why="which needs no ascent gradient, so that there is nothing to compute at the same time",
+            instead="use method='sam'",
+        ),
+        Conflict(
+            option="ZeroRedundancyOptimizer",
+            found=lambda s: (
+                s.several_ranks and s.config.lookahead == "optimizer" and "ZeroRedundancyOptimizer" in class_names(s)
+            ),
+            why="since its step waits for all ranks, and only one of each pair takes the trial step",
+            instead="set lookahead='gradient'",
+            under="with lookahead='optimizer' on several ranks",
+        ),
+        Conflict(
+            option="dispatch_batches=True of accelerator_config",
+            found=lambda s: s.several_ranks and s.accelerator.dispatch_batches,
+            why="since the ranks of a pair are at different windows",
+            instead="set it to False or None",
+            under=ON_SEVERAL_RANKS,
+        ),
+        Conflict(
+            option="train_sampling_strategy='batch_rebalance'",
+            found=lambda s: s.several_ranks and getattr(s.args, "train_sampling_strategy", "") == "batch_rebalance",
+            why="which splits the data over all ranks by itself",
+            instead="use 'group_by_length'",
+            under=ON_SEVERAL_RANKS,
+        ),
+        Conflict(
+            option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
+            found=lambda s: s.ddp_option("gradient_as_bucket_view"),
+            why="since it keeps gradients from one pass to the next",
+            instead="leave it False",
+            under=ON_SEVERAL_RANKS,
+        ),
+        Conflict(
+            option="ddp_static_graph=True",
+            found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
+            why="under which DDP expects every pass to be synchronised",
+            instead="leave it False, or use no gradient accumulation",
+            under="with a pass that is not synchronised",
+        ),
+        Conflict(
+            option="SyncBatchNorm",
+            found=lambda s: s.several_ranks and any(isinstance(m, nn.SyncBatchNorm) for m in s.model.modules()),
+            why="since the ranks hold different weights and data",
+            instead="use BatchNorm",
+            under=ON_SEVERAL_RANKS,
+        ),
+        Conflict(
+            option="comm_hook={!r} of DistributedDataParallelKwargs",
+            found=lambda s: {"no": None}.get(hook := getattr(s.ddp_option("comm_hook"), "value", "no"), hook),
+            why="since it has a gradient exchange of its own",
+            instead="leave comm_hook at 'no'",
+            under=ON_SEVERAL_RANKS,
+        ),
+    )
     needs_upcoming_window = True
     runs_in_pairs = True
 
     def __init__(self, config, pairs=None):
         super().__init__(config, pairs)
-        self.perturbation = NormalizedAscent(config.rho)
         self.exchange = None if pairs is None else PairExchange(pairs)
         self.lookahead_gradient: dict[Tensor, Tensor] = {}
 
@@ -50,15 +143,27 @@ class SAMPa(Method):
     def rank_of_statistics(self) -> int:
         return 0 if self.pairs is None else 1
 
+    @property
+    def part_of_window(self) -> tuple[int, int]:
+        return (0, 1) if self.pairs is None else (self.pairs.rank % 2, 2)
+
     def reset(self) -> None:
+        super().reset()
         self.lookahead_gradient = {}
 
-    def window_gradient(self, engine: GradientEngine, window: Window, upcoming: Window | None = None) -> WindowResult:
+    def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         if not self.lookahead_gradient or self._has_overflowed(engine):
-            self._compute_first_gradient(engine, window)
+            self._compute_first_gradient(engine, update.window)
         if self.pairs is None:
-            return self._one_after_the_other(engine, window, upcoming)
-        return self._side_by_side(engine, window, upcoming)
+            return self._one_after_the_other(engine, update)
+        return self._side_by_side(engine, update)
+
+    def stock_gradient(self, engine: GradientEngine, window: Window) -> WindowResult:
+        self.lookahead_gradient = {}
+        if self.exchange is not None:
+            self.exchange.attach(engine.model)
+            self.exchange.average_over_world()
+        return super().stock_gradient(engine, window)
 
     def _has_overflowed(self, engine: GradientEngine) -> bool:
         """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
@@ -84,9 +189,9 @@ class SAMPa(Method):
         _remove_scale(gradient, loss_scale)
         return gradient
 
-    def _one_after_the_other(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> WindowResult:
-        loss_scale = engine.loss_scale
-        perturbed_loss, norm = self._perturbed_pass(engine, window, consume=False)
+    def _one_after_the_other(self, engine: GradientEngine, update: Update) -> WindowResult:
+        loss_scale, upcoming = engine.loss_scale, update.upcoming
+        perturbed_loss, norm = self._perturbed_pass(engine, update, keep=True)
         perturbed_gradient = engine.take_gradients()
         if upcoming is None:
             engine.put_gradients(perturbed_gradient)
@@ -101,7 +206,8 @@ class SAMPa(Method):
         _remove_scale(self.lookahead_gradient, loss_scale)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
-    def _side_by_side(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> WindowResult:
+    def _side_by_side(self, engine: GradientEngine, update: Update) -> WindowResult:
+        upcoming = update.upcoming
         self.exchange.attach(engine.model)
         if upcoming is None:
             self.exchange.average_over_world()
@@ -110,8 +216,9 @@ class SAMPa(Method):
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
         if self.pairs.role is Role.PERTURBED or upcoming is None:
-            perturbed_loss, norm = self._perturbed_pass(engine, window, consume=True)
+            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
         else:
+            self.advance(engine, self.lookahead_gradient, update)
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -121,15 +228,9 @@ class SAMPa(Method):
             loss = perturbed_loss
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
-    def _perturbed_pass(self, engine: GradientEngine, window: Window, consume: bool) -> tuple[Tensor, Tensor]:
-        # In the model's order, so that a resumed run adds up the same norm.
-        weights = [weight for weight in engine.weights if weight in self.lookahead_gradient]
-        gradients = [self.lookahead_gradient[weight] for weight in weights]
-        with preserved_weights(weights):
-            displacement, norm = self.perturbation(gradients, weights, consume=consume)
-            displace(weights, displacement)
-            del displacement, gradients
-            loss = engine.gradient(window, track_statistics=False)
+    def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
+        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
+            loss = engine.gradient(update.window, track_statistics=False)
         return loss, norm
 
     def _lookahead_pass(self, engine: GradientEngine, upcoming: Window, release: bool) -> Tensor:
@@ -141,13 +242,16 @@ class SAMPa(Method):
             return engine.gradient(upcoming)
 
     def state_dict(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
-        return {names[weight]: gradient for weight, gradient in self.lookahead_gradient.items()}
+        lookahead = {names[weight]: gradient for weight, gradient in self.lookahead_gradient.items()}
+        return super().state_dict(names) | lookahead
 
     def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
         """
         Raises:
             `ValueError`: the checkpoint's lookahead gradient is not that of these weights.
         """
+        super().load_state_dict(state, weights)
+        state = {name: value for name, value in state.items() if not name.startswith(PERTURBATION_PREFIX)}
         unknown = [name for name in state if name not in weights or weights[name].shape != state[name].shape]
         if unknown:
             raise ValueError(

@@ -5,7 +5,7 @@ For each bucket of B bytes a rank takes part in an average over the K ranks of i
 nothing for one pair) and swaps the result with its partner (B bytes sent). Nothing is flattened beyond the bucket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -150,6 +150,19 @@ class PairExchange:
         for work in dist.batch_isend_irecv(operations):
             work.wait()
         self.bytes_sent += sent.nbytes
+
+
+def world_size() -> int:
+    """The number of ranks; 1 without `torch.distributed`."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """In place, over all ranks, one collective for each of `tensors`; on a single process nothing."""
+    if (ranks := world_size()) > 1:
+        for tensor in tensors:
+            tensor.div_(ranks)
+            dist.all_reduce(tensor)
 
 
 def share_scalars(values: list[Tensor], device: torch.device) -> Tensor:

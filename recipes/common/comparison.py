@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_sam import SAMConfig
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 
 from . import workflow
 from .clock import UpdateClock

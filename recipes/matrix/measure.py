@@ -12,7 +12,7 @@ import torch
 from common.clock import UpdateClock
 from torch.utils.data import DataLoader
 
-from hf_sam.sharpness import hessian_top_eigenvalue, worst_case_sharpness
+from hf_sam.diagnostics import hessian_top_eigenvalue, worst_case_sharpness
 
 from .environment import hardware
 

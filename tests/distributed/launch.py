@@ -50,7 +50,8 @@ def _launcher(ranks: int) -> list[str]:
 
 
 def _options() -> dict[str, Any]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
+    paths = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     return {"env": environment, "cwd": REPOSITORY, "stderr": subprocess.STDOUT, "text": True}
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hf_sam.perturbation import NormalizedAscent, displace, global_norm, preserved_weights
+from hf_sam.perturbations import Ascent
+from hf_sam.perturbations.gradient import GradientAscent
+from hf_sam.weights import displace, global_norm, preserved_weights
 from tests import harness
 
 
@@ -41,7 +43,7 @@ def test_restored_bit_for_bit_in_every_dtype(dtype):
     weights = [torch.randn(50, 40).to(dtype) for _ in range(3)]
     before = [weight.clone() for weight in weights]
     with preserved_weights(weights):
-        displace(weights, NormalizedAscent(0.7)([torch.randn_like(weight) for weight in weights], weights)[0])
+        displace(weights, GradientAscent()(Ascent(weights, [torch.randn_like(weight) for weight in weights], 0.7))[0])
         assert not any(torch.equal(now, then) for now, then in zip(weights, before, strict=True))
     assert all(torch.equal(now, then) for now, then in zip(weights, before, strict=True))
 
@@ -53,17 +55,17 @@ def test_the_radius_is_one_norm_over_everything_in_float32_or_wider():
     norm = global_norm(gradients)
     assert norm.dtype == torch.float32
     assert norm == pytest.approx(float(exact), rel=1e-6)
-    displacement, reported = NormalizedAscent(0.25)([g.double() for g in gradients], gradients)
+    displacement, reported = GradientAscent()(Ascent(gradients, [g.double() for g in gradients], 0.25))
     assert float(global_norm(displacement)) == pytest.approx(0.25, rel=1e-12)
     assert float(reported) == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_a_zero_gradient_perturbs_nothing_and_no_gradient_is_no_error():
     zero = [torch.zeros(4), torch.zeros(2, 2)]
-    displacement, norm = NormalizedAscent(0.5)(zero, zero)
+    displacement, norm = GradientAscent()(Ascent(zero, zero, 0.5))
     assert float(norm) == 0.0
     assert all(torch.equal(entry, torch.zeros_like(entry)) for entry in displacement)
-    assert NormalizedAscent(0.5)([], []) == ([], torch.zeros(()))
+    assert GradientAscent()(Ascent([], [], 0.5)) == ([], torch.zeros(()))
 
 
 def test_running_statistics_move_once_per_update_from_the_unperturbed_pass(tmp_path):

@@ -75,6 +75,20 @@ WRONG = [
     ("lookahead", "adam", ["'optimizer'", "'gradient'"]),
     ("same_dropout_mask", "yes", ["True or False"]),
     ("same_dropout_mask", 1, ["True or False"]),
+    ("method_args", [1], ["mapping"]),
+    ("perturbation", "uphill", ["'gradient'"]),
+    ("perturbation_args", "{", ["JSON"]),
+    ("perturb_modules", "bert.*", ["list of patterns"]),
+    ("perturb_modules", [], ["list of patterns"]),
+    ("rho_schedule", "step", ["'constant'", "'linear'", "'cosine'", "'learning_rate'"]),
+    ("rho_end", -1.0, ["finite number >= 0"]),
+    ("rho_warmup", 2.5, ["whole number of updates", "share of the run"]),
+    ("start", -3, ["whole number of updates", "share of the run"]),
+    ("start", 1.5, ["whole number of updates", "share of the run"]),
+    ("end", 1.0, ["leave it out", "above 1"]),
+    ("end", 0, ["leave it out", "above 1"]),
+    ("every", 0, ["a whole number from 1"]),
+    ("every", 1.5, ["a whole number from 1"]),
 ]
 
 

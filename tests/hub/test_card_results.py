@@ -2,7 +2,7 @@
 
 from huggingface_hub import EvalResult
 
-from hf_sam.card_results import card_history, hub_eval_results
+from hf_sam.hub.card_results import card_history, hub_eval_results
 
 
 LOG = [

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
-from hf_sam.model_card import MAX_LOG_ROWS, describe_data, non_default_arguments
+from hf_sam.hub.model_card import MAX_LOG_ROWS, describe_data, non_default_arguments
 
 from .card_rules import card_problems
 

@@ -17,7 +17,7 @@ from matrix.measure import train_and_measure
 from matrix.study import Study
 from matrix.tables import failure_table
 
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 
 from ..conftest import REPOSITORY
 from ..recipes import made_glue

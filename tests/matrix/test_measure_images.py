@@ -16,7 +16,7 @@ from matrix.command_line import run_main
 from matrix.measure import train_and_measure
 from transformers import AutoImageProcessor, AutoModelForImageClassification, default_data_collator
 
-from hf_sam.sharpness import worst_case_sharpness
+from hf_sam.diagnostics import worst_case_sharpness
 
 from ..cifar import made_cifar
 from ..conftest import REPOSITORY

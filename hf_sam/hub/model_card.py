@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -10,9 +10,12 @@ import accelerate
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from ..checkpoints import SAM_CONFIG_NAME
+from ..config import SAMConfig
+from ..methods import METHODS, Method
+from ..perturbations import DEFAULT_PERTURBATION, PERTURBATIONS, Perturbation
 from .card_results import hub_eval_results
-from .card_texts import METHOD_TEXTS, MSAM_BIBTEX, OPTION_LABELS, SAM_BIBTEX, VALUE_TEXTS, MethodText
-from .config import SAM_CONFIG_NAME, SAMConfig
+from .card_texts import OPTION_LABELS, VALUE_TEXTS
 
 
 # Arguments that say where and how a run was started or reported, not how the weights came about.
@@ -21,6 +24,7 @@ NOT_HYPERPARAMETERS = re.compile(
     r"accelerator_config|fsdp_config|deepspeed|push_to_hub\w*|(hub|log|logging|save|dataloader|ddp|trackio)_\w+)$"
 )
 MAX_LOG_ROWS = 40
+TOLD_WHEN_SET = ("perturb_modules", "rho_schedule", "rho_end", "rho_warmup", "start", "end", "every")
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,14 @@ class TrainingRecord:
     eval_split: str | None = None
 
     @property
-    def text(self) -> MethodText:
-        method = self.config.method
-        options = tuple(option.name for option in fields(self.config) if option.name != "method")
-        return METHOD_TEXTS.get(method, MethodText(method, "", options, (SAM_BIBTEX,)))
+    def method(self) -> type[Method]:
+        return METHODS[self.config.method]
+
+    @property
+    def perturbation(self) -> type[Perturbation] | None:
+        """`None` for the one that a method has unless told otherwise."""
+        name = self.config.perturbation
+        return None if name == DEFAULT_PERTURBATION else PERTURBATIONS[name]
 
 
 def card_tags(config: SAMConfig) -> list[str]:
@@ -142,11 +150,7 @@ def _loading_code(record: TrainingRecord) -> tuple[list[str], list[str]]:
 
 
 def _training_section(record: TrainingRecord) -> str:
-    config, text = record.config.to_dict(), record.text
-    rows = [("Method", text.name)]
-    for name in text.options:
-        explained = VALUE_TEXTS.get((name, config[name]))
-        rows += [(OPTION_LABELS.get(name, name), f"{config[name]} ({explained})" if explained else config[name])]
+    rows = [("Method", record.method.description.name), *_option_rows(record)]
     rows += [("World size", record.args.world_size)]
     if record.pairs:
         rows += [("Pairs of ranks", f"{record.pairs} (the two ranks of a pair see the same data)")]
@@ -160,7 +164,7 @@ def _training_section(record: TrainingRecord) -> str:
         [
             "## Sharpness-aware training",
             "",
-            f"{text.story} The same options, for a program to read, are in `{SAM_CONFIG_NAME}`.".lstrip(),
+            f"{_story(record)} The same options, for a program to read, are in `{SAM_CONFIG_NAME}`.",
             "",
             _table(["Option", "Value"], rows),
             "### Non-default hyperparameters",
@@ -171,6 +175,27 @@ def _training_section(record: TrainingRecord) -> str:
             "",
         ]
     )
+
+
+def _story(record: TrainingRecord) -> str:
+    told = [record.method] if record.perturbation is None else [record.method, record.perturbation]
+    return " ".join(component.description.story for component in told)
+
+
+def _option_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
+    """The shared options that the method uses, those that were set, and the options of their own."""
+    config, rows = record.config, []
+    set_by_user = [name for name in TOLD_WHEN_SET if getattr(config, name) != getattr(SAMConfig, name)]
+    for name in (*record.method.shared_options, *set_by_user):
+        value = getattr(config, name)
+        value = ", ".join(value) if isinstance(value, list) else value
+        explained = VALUE_TEXTS.get((name, value))
+        rows.append((OPTION_LABELS.get(name, name), f"{value} ({explained})" if explained else value))
+    rows += asdict(config.method_options).items()
+    if record.perturbation is not None:
+        rows.append(("Perturbation", record.perturbation.description.full_name))
+        rows += asdict(config.perturbation_options).items()
+    return rows
 
 
 def non_default_arguments(args: TrainingArguments) -> dict[str, Any]:
@@ -210,9 +235,10 @@ def _log_section(record: TrainingRecord) -> str:
 
 
 def _citation_section(record: TrainingRecord) -> str:
-    entries = list(record.text.bibtex)
-    if record.config.ascent_scope == "micro_batch" and "ascent_scope" in record.text.options:
-        entries.append(MSAM_BIBTEX)
+    entries = list(record.method.citations(record.config))
+    if record.perturbation is not None:
+        entries += record.perturbation.citations(record.config)
+    entries = list(dict.fromkeys(entries))
     return "\n".join(["## Citation", "", "```bibtex", "\n\n".join(entries), "```", ""])
 
 
@@ -226,6 +252,6 @@ def _number(value: float | None) -> str:
 
 
 def _hf_sam_version() -> str:
-    from . import __version__
+    from .. import __version__
 
     return __version__

@@ -98,7 +98,7 @@ def worst_case_sharpness(
     ```python
     >>> import torch
     >>> from types import SimpleNamespace
-    >>> from hf_sam.sharpness import worst_case_sharpness
+    >>> from hf_sam.diagnostics import worst_case_sharpness
 
     >>> class Model(torch.nn.Module):
     ...     def __init__(self):
@@ -190,7 +190,7 @@ def hessian_top_eigenvalue(
 
     ```python
     >>> import torch
-    >>> from hf_sam.sharpness import hessian_top_eigenvalue
+    >>> from hf_sam.diagnostics import hessian_top_eigenvalue
 
     >>> model = torch.nn.Linear(2, 1, bias=False)
     >>> sample = [(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))]

@@ -1,0 +1,6 @@
+"""What is saved beside a stock checkpoint, and how it is read again."""
+
+from .mixin import SAM_CONFIG_NAME, SAM_STATE_NAME, CheckpointMixin
+
+
+__all__ = ["SAM_CONFIG_NAME", "SAM_STATE_NAME", "CheckpointMixin"]

@@ -1,0 +1,75 @@
+"""The checkpoints of a [`SAMTrainerMixin`]: in goes a folder, out come the options and the method's state in it."""
+
+import json
+import logging
+import os
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from .renamed_weights import load_renamed_weights
+
+
+logger = logging.getLogger(__name__)
+
+SAM_CONFIG_NAME = "sam_config.json"
+SAM_STATE_NAME = "sam_state.safetensors"
+
+
+class CheckpointMixin:
+    """
+    The part of [`SAMTrainerMixin`] that saves and loads. A checkpoint is one of the stock Trainer, with
+    `sam_config.json` and, if the method or the perturbation has a state, `sam_state.safetensors`.
+    """
+
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super()._save(output_dir, *args, **kwargs)
+        if self.args.should_save:
+            self.sam_config.save_pretrained(self.args.output_dir if output_dir is None else output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        names = {weight: name for name, weight in self.model.named_parameters()}
+        state = self.sam_method.state_dict(names)
+        if state and self.args.should_save:
+            safetensors.torch.save_file(
+                {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._sharded_by_host or not load_renamed_weights(self.model, self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    @property
+    def _sharded_by_host(self) -> bool:
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        self._warn_of_other_options(checkpoint)
+        path = os.path.join(checkpoint, SAM_STATE_NAME)
+        if os.path.isfile(path):
+            self.sam_method.load_state_dict(safetensors.torch.load_file(path), dict(self.model.named_parameters()))
+
+    def _warn_of_other_options(self, checkpoint: str) -> None:
+        path = os.path.join(checkpoint, SAM_CONFIG_NAME)
+        if not os.path.isfile(path):
+            return
+        # As it stands in the file, which another version may have written: it is only compared.
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)
+        now = self.sam_config.to_dict()
+        for name in sorted(before.keys() | now.keys()):
+            # A version that did not have an option did what its default does.
+            then = before.get(name, getattr(type(self.sam_config), name, None))
+            if name not in now or then != now[name]:
+                logger.warning(
+                    f"Resuming with SAMConfig.{name}={now.get(name)!r}, where {checkpoint} was trained with {then!r}."
+                )
