@@ -13,6 +13,9 @@ from accelerate.utils import find_batch_size, slice_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .parts import part_of
+from .weights import global_norm
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -37,7 +40,7 @@ def single_rows(window: Window) -> Iterator[MicroBatch]:
 class WindowResult:
     """
     Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
-    latter two are `None` where nothing was perturbed.
+    latter two are `None` where nothing was perturbed, or where the only loss is that of the perturbed weights.
     """
 
     loss: Tensor
@@ -55,6 +58,9 @@ class GradientEngine:
         no_sync (`Callable`): context in which gradients stay on their rank.
         device (`torch.device`): where the losses are.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
+        ascent_fraction (`float`, *optional*, defaults to 1.0): the part of a window that ascent gradients are of.
+        ascent_loss (`Callable`, *optional*): context in which passes return the usual loss, with the gradient of the
+            loss that ascent gradients are taken of.
     """
 
     model: nn.Module
@@ -63,6 +69,8 @@ class GradientEngine:
     no_sync: Callable[[], AbstractContextManager]
     device: torch.device
     scaler: Any = None
+    ascent_fraction: float = 1.0
+    ascent_loss: Callable[[], AbstractContextManager] = nullcontext
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -74,7 +82,16 @@ class GradientEngine:
         """The factor that all gradients carry now, as a scalar on the device; `None` without a scaler."""
         return None if self.scaler is None else self.scaler.scale(torch.ones((), device=self.device))
 
-    def gradient(self, window: Window, synchronize: bool = True, track_statistics: bool = True) -> Tensor:
+    @property
+    def will_step(self) -> bool:
+        """Whether the optimizer will step with what is in `.grad`. A scaler skips an update that is not finite."""
+        if self.scaler is None:
+            return True
+        return bool(global_norm([weight.grad for weight in self.weights if weight.grad is not None]).isfinite())
+
+    def gradient(
+        self, window: Window, synchronize: bool = True, track_statistics: bool = True, ascent: bool = False
+    ) -> Tensor:
         """
         Add the gradient of `window` at the current weights to `.grad`; returns the loss, a scalar as the host logs it.
 
@@ -83,11 +100,15 @@ class GradientEngine:
             synchronize (`bool`, *optional*, defaults to `True`): average over the data-parallel ranks, in the backward
                 pass of the last micro-batch.
             track_statistics (`bool`, *optional*, defaults to `True`): let the running statistics of BatchNorm move.
+            ascent (`bool`, *optional*, defaults to `False`): the gradient is for a perturbation and nothing else, so
+                it is that of `ascent_loss` on a part of the window.
         """
         loss = torch.zeros((), device=self.device)
-        with nullcontext() if track_statistics else frozen_statistics(self.model):
-            for position, micro_batch in enumerate(window, start=1):
-                last = position == len(window)
+        part = part_of(window, self.ascent_fraction) if ascent else window
+        statistics = nullcontext() if track_statistics else frozen_statistics(self.model)
+        with statistics, self.ascent_loss() if ascent else nullcontext():
+            for position, micro_batch in enumerate(part, start=1):
+                last = position == len(part)
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
         return loss

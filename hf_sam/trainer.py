@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
+from .ascent_losses import ASCENT_LOSSES, AscentPass
 from .checkpoints import CheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
@@ -20,6 +21,7 @@ from .observations import Observations
 from .parallel import Pairs
 from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
+from .rng import Draws
 from .validation import check_compatibility
 
 
@@ -53,6 +55,7 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
             self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
+        self._ascent_pass = AscentPass(ASCENT_LOSSES[self.sam_config.ascent_loss](self.sam_config.ascent_loss_options))
         self._window: list[MicroBatch] = []
         self._stream: WindowStream | None = None
         self._observations = Observations()
@@ -83,8 +86,10 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         engine = self._engine(model, kwargs)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
-        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        step, steps = self.state.global_step, self.state.max_steps
+        draws = Draws(self.args.seed, step, self.args.process_index)
+        rho = self.sam_config.schedule.radius(step, steps, engine.optimizer, draws)
+        update = Update(window, rho, upcoming, step, steps, draws)
         result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
         if self.sam_config.schedule.varies and rho is not None:
@@ -115,12 +120,15 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
             no_sync=partial(self.accelerator.no_sync, model=model),
             device=self.args.device,
             scaler=self.accelerator.scaler,
+            ascent_fraction=self.sam_config.ascent_fraction,
+            ascent_loss=self._ascent_pass.active,
         )
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Where the host, or a subclass, multiplies by the number of ranks, the gradient is averaged over half of them.
         with self._shards_for_ranks() if self._pairs else nullcontext():
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            over_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+            return self._ascent_pass.compute(super().compute_loss, over_items, model, inputs, *args, **kwargs)
 
     @contextmanager
     def _shards_for_ranks(self) -> Iterator[None]:
@@ -189,7 +197,7 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         return total // 2 if self._pairs else total
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return super().floating_point_ops(inputs) * self.sam_method.gradients_per_update
+        return round(super().floating_point_ops(inputs) * self.sam_method.gradients_per_update)
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         before = self.state.num_input_tokens_seen

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .components import Conflict
 from .config import SAMConfig
 from .methods import METHODS
@@ -78,3 +79,28 @@ def _problems(setting: Setting) -> Iterator[str]:
     for conflict in perturbation.conflicts:
         if value := conflict.found(setting):
             yield conflict.message(f"SAMConfig.perturbation={config.perturbation!r}", value)
+    yield from _problems_of_ascent(setting)
+
+
+def _problems_of_ascent(setting: Setting) -> Iterator[str]:
+    """Where the ascent gradient is to be that of a part of the window, or of another loss."""
+    config = setting.config
+    fraction, loss = (
+        f"SAMConfig.ascent_fraction={config.ascent_fraction}",
+        f"SAMConfig.ascent_loss={config.ascent_loss!r}",
+    )
+    chosen = [fraction] * (config.ascent_fraction < 1) + [loss] * (config.ascent_loss != DEFAULT_ASCENT_LOSS)
+    for named in chosen:
+        if not METHODS[config.method].ascent_may_differ:
+            yield (
+                f"{named} cannot be combined with method={config.method!r}, which uses its ascent gradient for more "
+                f"than the perturbation: use method='sam', or leave it out."
+            )
+        if not PERTURBATIONS[config.perturbation].needs_gradient:
+            yield (
+                f"{named} cannot be combined with perturbation={config.perturbation!r}, which needs no ascent "
+                "gradient: leave it out."
+            )
+    for conflict in ASCENT_LOSSES[config.ascent_loss].conflicts:
+        if value := conflict.found(setting):
+            yield conflict.message(loss, value)

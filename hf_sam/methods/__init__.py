@@ -2,8 +2,11 @@
 
 from ..components import Registry
 from .base import Method, Update
+from .other_batch import OtherBatchSAM
+from .random_smoothing import RandomSmoothingSAM
 from .sam import SAM
 from .sampa import SAMPa
+from .stale import StaleSAM
 from .stock import Stock
 
 
@@ -11,6 +14,9 @@ METHODS = Registry("method", Method)
 METHODS.register("none", Stock)
 METHODS.register("sam", SAM)
 METHODS.register("sampa", SAMPa)
+METHODS.register("stale", StaleSAM)
+METHODS.register("other_batch", OtherBatchSAM)
+METHODS.register("random_smoothing", RandomSmoothingSAM)
 
 #: Makes a class known: `register_method("name", Class)`, or as a decorator, `@register_method("name")`.
 register_method = METHODS.register

@@ -3,18 +3,19 @@
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
 from ..lookahead import can_trial, gradient_step, trial_step
 from ..parallel import PairExchange, Role
 from ..parallel.exchange import share_scalars
-from ..perturbations import PERTURBATIONS
+from ..perturbations.base import matched
 from ..rng import preserved_rng
 from ..setting import Setting
 from ..weights import global_norm, preserved_weights
 from .base import PERTURBATION_PREFIX, Method, Update
+from .pair_conflicts import WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
 from .sam import SAM_BIBTEX
 
 
@@ -25,7 +26,6 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
     year      = {2024},
     url       = {https://arxiv.org/abs/2410.10683}
 }"""
-ON_SEVERAL_RANKS = "on several ranks"
 OPTIMIZERS_WITH_TRIAL_STEP = ("adamw_torch", "adamw_torch_fused")
 
 
@@ -71,18 +71,7 @@ class SAMPa(Method):
     )
     shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
     conflicts = (
-        Conflict(
-            option="every={}",
-            found=lambda s: s.config.every if s.config.every > 1 else None,
-            why="since an update of SAMPa takes no longer than a stock one, and needs the gradient of the one before",
-            instead="leave every at 1, or use method='sam'",
-        ),
-        Conflict(
-            option="perturbation={!r}",
-            found=lambda s: None if PERTURBATIONS[s.config.perturbation].needs_gradient else s.config.perturbation,
-            why="which needs no ascent gradient, so that there is nothing to compute at the same time",
-            instead="use method='sam'",
-        ),
+        *WITHOUT_PARALLEL_GRADIENTS,
         Conflict(
             option="{}",
             found=lambda s: _without_trial_step(s) if s.config.lookahead == "optimizer" else None,
@@ -90,51 +79,12 @@ class SAMPa(Method):
             instead=f"set lookahead='gradient', or use one of {', '.join(OPTIMIZERS_WITH_TRIAL_STEP)}",
             under="with lookahead='optimizer'",
         ),
-        Conflict(
-            option="dispatch_batches=True of accelerator_config",
-            found=lambda s: s.several_ranks and s.accelerator.dispatch_batches,
-            why="since the ranks of a pair are at different windows",
-            instead="set it to False or None",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="train_sampling_strategy='batch_rebalance'",
-            found=lambda s: s.several_ranks and getattr(s.args, "train_sampling_strategy", "") == "batch_rebalance",
-            why="which splits the data over all ranks by itself",
-            instead="use 'group_by_length'",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
-            found=lambda s: s.ddp_option("gradient_as_bucket_view"),
-            why="since it keeps gradients from one pass to the next",
-            instead="leave it False",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="ddp_static_graph=True",
-            found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
-            why="under which DDP expects every pass to be synchronised",
-            instead="leave it False, or use no gradient accumulation",
-            under="with a pass that is not synchronised",
-        ),
-        Conflict(
-            option="SyncBatchNorm",
-            found=lambda s: s.several_ranks and any(isinstance(m, nn.SyncBatchNorm) for m in s.model.modules()),
-            why="since the ranks hold different weights and data",
-            instead="use BatchNorm",
-            under=ON_SEVERAL_RANKS,
-        ),
-        Conflict(
-            option="comm_hook={!r} of DistributedDataParallelKwargs",
-            found=lambda s: {"no": None}.get(hook := getattr(s.ddp_option("comm_hook"), "value", "no"), hook),
-            why="since it has a gradient exchange of its own",
-            instead="leave comm_hook at 'no'",
-            under=ON_SEVERAL_RANKS,
-        ),
+        *WITHOUT_PAIRS,
     )
     needs_upcoming_window = True
     runs_in_pairs = True
+    #: The window of h_{t+1} is W_{t+1}, so the LOOKAHEAD rank of a pair is one ahead.
+    looks_ahead = True
 
     def __init__(self, config, pairs=None):
         super().__init__(config, pairs)
@@ -142,7 +92,12 @@ class SAMPa(Method):
         self.lookahead_gradient: dict[Tensor, Tensor] = {}
 
     @property
-    def gradients_per_update(self) -> int:
+    def lookahead_weight(self) -> float:
+        """λ."""
+        return self.config.sampa_lambda
+
+    @property
+    def gradients_per_update(self) -> float:
         return 2 if self.pairs is None else 1
 
     @property
@@ -181,8 +136,13 @@ class SAMPa(Method):
         """h_0 = g(w_0; W_0)."""
         # A LOOKAHEAD rank goes on from here and stays one window ahead of its partner: same masks for the same window.
         ahead = self.pairs is not None and self.pairs.role is Role.LOOKAHEAD and self.config.same_dropout_mask
+        ahead = ahead and self.looks_ahead
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             self.lookahead_gradient = self.gradient_at_weights(engine, window)
+
+    def window_ahead(self, update: Update) -> Window | None:
+        """Of which window h_{t+1} is the gradient, if there is one."""
+        return update.upcoming
 
     def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
         """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
@@ -190,13 +150,13 @@ class SAMPa(Method):
             self.exchange.attach(engine.model)
             self.exchange.average_over_world()
         loss_scale = engine.loss_scale
-        engine.gradient(window, track_statistics=False)
+        engine.gradient(window, track_statistics=False, ascent=True)
         gradient = engine.take_gradients()
         _remove_scale(gradient, loss_scale)
         return gradient
 
     def _one_after_the_other(self, engine: GradientEngine, update: Update) -> WindowResult:
-        loss_scale, upcoming = engine.loss_scale, update.upcoming
+        loss_scale, upcoming = engine.loss_scale, self.window_ahead(update)
         perturbed_loss, norm = self._perturbed_pass(engine, update, keep=True)
         perturbed_gradient = engine.take_gradients()
         if upcoming is None:
@@ -208,17 +168,17 @@ class SAMPa(Method):
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             loss = self._lookahead_pass(engine, upcoming, release=True)
         self.lookahead_gradient = engine.take_gradients()
-        engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.config.sampa_lambda))
+        engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.lookahead_weight))
         _remove_scale(self.lookahead_gradient, loss_scale)
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _side_by_side(self, engine: GradientEngine, update: Update) -> WindowResult:
-        upcoming = update.upcoming
+        upcoming = self.window_ahead(update)
         self.exchange.attach(engine.model)
         if upcoming is None:
             self.exchange.average_over_world()
         else:
-            self.exchange.mix(self.config.sampa_lambda, self.lookahead_gradient, engine.loss_scale)
+            self.exchange.mix(self.lookahead_weight, self.lookahead_gradient, engine.loss_scale)
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
         if self.pairs.role is Role.PERTURBED or upcoming is None:
@@ -258,15 +218,7 @@ class SAMPa(Method):
         """
         super().load_state_dict(state, weights)
         state = {name: value for name, value in state.items() if not name.startswith(PERTURBATION_PREFIX)}
-        unknown = [name for name in state if name not in weights or weights[name].shape != state[name].shape]
-        if unknown:
-            raise ValueError(
-                f"The checkpoint holds SAMPa's lookahead gradient for {unknown[0]!r} (shape "
-                f"{tuple(state[unknown[0]].shape)}), which the model does not have: resume with the same model."
-            )
-        self.lookahead_gradient = {
-            weight: state[name].to(weight.device, weight.dtype) for name, weight in weights.items() if name in state
-        }
+        self.lookahead_gradient = matched(state, weights, f"{self.description.name}'s lookahead gradient")
 
 
 @torch.no_grad()

@@ -23,13 +23,13 @@ class PairLoading:
 
     Args:
         accelerator (`Accelerator`): the real one.
-        pairs ([`Pairs`], *optional*): `None` on a single process, which reads all of the data as one shard.
+        pairs ([`Pairs`], *optional*): `None` where each rank reads a shard of its own.
     """
 
     def __init__(self, accelerator: Any, pairs: Pairs | None):
         self._accelerator = accelerator
-        self._shard = 0 if pairs is None else pairs.index
-        self.num_processes = 1 if pairs is None else pairs.count
+        self._shard = accelerator.process_index if pairs is None else pairs.index
+        self.num_processes = accelerator.num_processes if pairs is None else pairs.count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._accelerator, name)

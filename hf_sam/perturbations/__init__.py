@@ -2,11 +2,21 @@
 
 from ..components import Registry
 from .base import Ascent, Perturbation
+from .friendly import FriendlySAM
 from .gradient import GradientAscent
+from .momentum import MomentumAscent
+from .previous import PreviousAscent
+from .random import RandomAscent
+from .vasso import VaSSO
 
 
 PERTURBATIONS = Registry("perturbation", Perturbation)
 PERTURBATIONS.register("gradient", GradientAscent)
+PERTURBATIONS.register("friendly", FriendlySAM)
+PERTURBATIONS.register("vasso", VaSSO)
+PERTURBATIONS.register("momentum", MomentumAscent)
+PERTURBATIONS.register("random", RandomAscent)
+PERTURBATIONS.register("previous", PreviousAscent)
 
 DEFAULT_PERTURBATION = "gradient"
 
