@@ -22,9 +22,9 @@ to perturb. Gradients are those of one window; memory is in sizes of the trainab
 Trainer needs: inside of an update, and kept between updates (and in checkpoints).
 """
 
-ASCENT_HEADER = """`SAMConfig.ascent_loss` says what the ascent gradient is the gradient of, `SAMConfig.ascent_fraction`
-of which part of a window; an update then costs 1 + f gradients. For methods whose ascent gradient serves the
-perturbation alone.
+ASCENT_HEADER = """`SAMConfig.ascent_loss` says what the ascent gradient is the gradient of, and
+`SAMConfig.ascent_fraction` of which part of a window; an update then costs 1 + f gradients. Both are for methods whose
+ascent gradient serves the perturbation alone.
 """
 
 

@@ -125,9 +125,7 @@ class SAMConfig:
     )
     perturb_modules: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "Patterns of names of the weights or modules to perturb; a leading ! leaves out. All if None."
-        },
+        metadata={"help": "Patterns of names of the weights or modules to perturb; ! leaves out; None is all."},
     )
     rho_schedule: str = _option("constant", "How rho changes from rho to rho_end.", choices=RHO_SCHEDULES)
     rho_end: float = _option(0.0, "What rho goes to, for schedules that change it.")
