@@ -3,6 +3,8 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests run in as many processes, those of one file in the same. WORKERS=0 runs them in none but pytest's own.
+WORKERS ?= 2
 
 # One thread per process: that is what a rank gets where two share two cores, and what keeps numbers reproducible.
 export OMP_NUM_THREADS ?= 1
@@ -26,7 +28,7 @@ demo-vit: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/demo_vit.py $(ARGS)
 
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -71,7 +71,7 @@ def _section(name: str, component: type[Component]) -> str:
 def _conflicts(conflicts: Iterable) -> str:
     lines = []
     for conflict in conflicts:
-        option = conflict.option.format("…").replace("'…'", "…")
+        option = conflict.kind or conflict.option.replace("{!r}", "…").replace("{}", "…")
         under = f" ({conflict.under})" if conflict.under else ""
         why = f", {conflict.why}" if conflict.why else ""
         lines.append(f"- {option}{under}{why}: {conflict.instead}.")

@@ -52,6 +52,7 @@ class Conflict:
         instead (`str`): what to use instead.
         why (`str`, *optional*): the reason, beginning with "since" or "which".
         under (`str`, *optional*): the condition, such as "on several ranks".
+        kind (`str`, *optional*): what the documentation writes for `option` where that is nothing but the value.
     """
 
     option: str
@@ -59,6 +60,7 @@ class Conflict:
     instead: str
     why: str = ""
     under: str = ""
+    kind: str = ""
 
     def message(self, named: str, value: Any) -> str:
         under = f" {self.under}" if self.under else ""

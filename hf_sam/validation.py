@@ -11,18 +11,9 @@ from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .components import Conflict
 from .config import SAMConfig
 from .methods import METHODS
+from .optimizer_checks import CONFLICTS as OPTIMIZER_CONFLICTS
 from .perturbations import PERTURBATIONS
 from .setting import Setting
-
-
-# These step inside of the backward pass, so there is no gradient of a whole window to perturb with.
-OPTIMIZERS_THAT_STEP_IN_BACKWARD = ("lomo", "adalomo")
-LAYERWISE_SUFFIX = "_layerwise"
-
-
-def _steps_in_backward(setting: Setting) -> str | None:
-    name = setting.optimizer_name
-    return name if name in OPTIMIZERS_THAT_STEP_IN_BACKWARD or name.endswith(LAYERWISE_SUFFIX) else None
 
 
 CONFLICTS = (
@@ -43,12 +34,7 @@ CONFLICTS = (
         ),
         instead="load it whole, or use method='none'",
     ),
-    Conflict(
-        option="optim={!r}",
-        found=_steps_in_backward,
-        why="which steps during the backward pass",
-        instead="use an optimizer that steps from .grad, such as optim='adamw_torch', or method='none'",
-    ),
+    *OPTIMIZER_CONFLICTS,
 )
 
 

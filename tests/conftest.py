@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.garbage import spare_what_is_imported
+
 
 # Before datasets and evaluate are imported, which read it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,8 +15,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Files that share what takes long to start: ranks that wait for work, a local Hub.
+RANKS = ("distributed", "host", "house", "methods", "perturbations", "cifar/test_image_ranks.py")
+TOGETHER = {"ranks": tuple(f"tests/{path}" for path in RANKS), "hub": ("tests/hub/",)}
 for folder in ("recipes", "glue_runs", "cifar_runs"):
     sys.path.insert(0, str(REPOSITORY / folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where several processes share the tests out by file, those `TOGETHER` stay in one as well."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class InGroups(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            groups = (group for group, paths in TOGETHER.items() if nodeid.startswith(paths))
+            return next(groups, super()._split_scope(nodeid))
+
+    return InGroups(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_finish():
+    spare_what_is_imported()
 
 
 @pytest.fixture(scope="session")

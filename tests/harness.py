@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import pydoc
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class Run:
     loss_scale: float | None = None
     similarity_every: int | None = None
     stop_after: int | None = None
+    # The path of a class and its options, in place of `TrainingArguments.optim`.
+    optimizer: tuple[str, dict[str, Any]] | None = None
 
 
 def make_dataset(examples: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
@@ -114,12 +117,9 @@ class Trace(TrainerCallback):
         self.weights.append(weights_of(model))
         scaler = getattr(optimizer, "scaler", None)
         self.scales.append(1.0 if scaler is None else scaler.get_scale())
-        tensors = list(model.state_dict().values())
-        for entry in optimizer.state_dict()["state"].values():
-            tensors += [value for value in entry.values() if torch.is_tensor(value)]
         digest = hashlib.sha256()
-        for tensor in tensors:
-            digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for tensor in tensors_in([model.state_dict(), optimizer.state_dict()["state"]]).values():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         self.hashes.append(digest.hexdigest())
 
 
@@ -169,6 +169,9 @@ def make_trainer(run: Run, output_dir: str | Path, callbacks=None, base: type[Tr
     if run.stop_after:
         callbacks = [*(callbacks or []), StopAfter(run.stop_after)]
     common = {"train_dataset": data, "eval_dataset": rows[:8], "callbacks": callbacks}
+    if run.optimizer:
+        path, options = run.optimizer
+        common["optimizer_cls_and_kwargs"] = (pydoc.locate(path), {"lr": arguments.learning_rate} | options)
     if run.trainer == "stock":
         trainer = (base or Trainer)(model, arguments, **common)
     else:
@@ -184,15 +187,22 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+def tensors_in(value: Any, path: str = "") -> dict[str, torch.Tensor]:
+    """Copies of all tensors and numbers in dictionaries and lists, by their keys and positions."""
+    if isinstance(value, (torch.Tensor, int, float)):
+        return {path: torch.as_tensor(value).detach().clone()}
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    found = {}
+    for name, entry in entries:
+        found |= tensors_in(entry, f"{path}.{name}" if path else str(name))
+    return found
+
+
 def optimizer_state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Every tensor of the optimizer's state, by position and name."""
-    state = trainer.optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value).clone()
-        for index, entry in state.items()
-        for name, value in entry.items()
-        if value is not None
-    }
+    """Everything in the optimizer's state, by position and name."""
+    return tensors_in(trainer.optimizer.state_dict()["state"])
 
 
 def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] | None = None) -> dict[str, Any]:
@@ -208,10 +218,6 @@ def train(run: Run, output_dir: str | Path, callbacks=None, base: type[Trainer] 
         "rng": torch.get_rng_state(),
         "trace": trace,
     }
-
-
-def as_json(run: Run) -> dict[str, Any]:
-    return asdict(run)
 
 
 def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:

@@ -62,38 +62,68 @@ def sam_gradient(w, window, rho, scope):
     return mean([total(gradients) for gradients in each])
 
 
-class Adam:
-    """AdamW by its formulas (Loshchilov and Hutter 2019), decay on matrices only, linear schedule to 0, clipping."""
+class Optimizer:
+    """Decay on matrices only, linear schedule to 0, clipping. `moved` says what a step does."""
 
-    def __init__(self, w, updates, lr=0.02, decay=0.1, max_norm=1.0, betas=(0.9, 0.999), eps=1e-8, amsgrad=False):
-        self.m = {name: torch.zeros_like(value) for name, value in w.items()}
-        self.v = {name: torch.zeros_like(value) for name, value in w.items()}
-        self.v_max = {name: torch.zeros_like(value) for name, value in w.items()}
+    def __init__(self, w, updates, lr=0.02, decay=0.1, max_norm=1.0):
         self.t, self.updates, self.lr, self.decay, self.max_norm = 0, updates, lr, decay, max_norm
-        self.betas, self.eps, self.amsgrad = betas, eps, amsgrad
+        self.state = {}
 
     @property
     def eta(self):
         return self.lr * (self.updates - self.t) / self.updates
 
-    def moved(self, w, g):
-        """Where a step with g leads, and the state that it would leave."""
-        (b1, b2), t = self.betas, self.t + 1
-        m = {name: b1 * self.m[name] + (1 - b1) * g[name] for name in w}
-        v = {name: b2 * self.v[name] + (1 - b2) * g[name] ** 2 for name in w}
-        v_max = {name: torch.maximum(self.v_max[name], v[name]) for name in w} if self.amsgrad else v
-        new = {}
-        for name in w:
-            decay = self.decay if name.endswith("weight") else 0.0
-            step = m[name] / (1 - b1**t) / (torch.sqrt(v_max[name] / (1 - b2**t)) + self.eps)
-            new[name] = w[name] * (1 - self.eta * decay) - self.eta * step
-        return new, (m, v, v_max)
+    def decay_of(self, name):
+        return self.decay if name.endswith("weight") else 0.0
 
     def step(self, w, g):
         clip = torch.clamp(self.max_norm / (norm(g) + 1e-6), max=1.0)
-        w, (self.m, self.v, self.v_max) = self.moved(w, {name: clip * value for name, value in g.items()})
+        w, self.state = self.moved(w, {name: clip * value for name, value in g.items()})
         self.t += 1
         return w
+
+
+class Adam(Optimizer):
+    """AdamW by its formulas (Loshchilov and Hutter 2019)."""
+
+    def __init__(self, w, updates, betas=(0.9, 0.999), eps=1e-8, amsgrad=False, **options):
+        super().__init__(w, updates, **options)
+        zeros = {name: torch.zeros_like(value) for name, value in w.items()}
+        self.state, self.betas, self.eps, self.amsgrad = (zeros, zeros, zeros), betas, eps, amsgrad
+
+    def moved(self, w, g):
+        """Where a step with g leads, and the state that it would leave."""
+        (b1, b2), t, (m, v, v_max) = self.betas, self.t + 1, self.state
+        m = {name: b1 * m[name] + (1 - b1) * g[name] for name in w}
+        v = {name: b2 * v[name] + (1 - b2) * g[name] ** 2 for name in w}
+        v_max = {name: torch.maximum(v_max[name], v[name]) for name in w} if self.amsgrad else v
+        new = {}
+        for name in w:
+            step = m[name] / (1 - b1**t) / (torch.sqrt(v_max[name] / (1 - b2**t)) + self.eps)
+            new[name] = w[name] * (1 - self.eta * self.decay_of(name)) - self.eta * step
+        return new, (m, v, v_max)
+
+
+class SGD(Optimizer):
+    """
+    With momentum, as in the authors' script of SAMPa: d = g + decay w; the buffer is d at first, then
+    momentum · buffer + (1 - dampening) · d; w moves by the buffer, or by d + momentum · buffer (Nesterov).
+    """
+
+    def __init__(self, w, updates, momentum=0.9, dampening=0.0, nesterov=False, **options):
+        super().__init__(w, updates, **options)
+        self.momentum, self.dampening, self.nesterov = momentum, dampening, nesterov
+
+    def moved(self, w, g):
+        new, buffers = {}, {}
+        for name in w:
+            d = g[name] + self.decay_of(name) * w[name]
+            buffers[name] = d
+            if name in self.state:
+                buffers[name] = self.momentum * self.state[name] + (1 - self.dampening) * d
+            direction = d + self.momentum * buffers[name] if self.nesterov else buffers[name]
+            new[name] = w[name] - self.eta * direction
+        return new, buffers
 
 
 def train_sam(w, windows, rho, scope, **options):
@@ -103,20 +133,27 @@ def train_sam(w, windows, rho, scope, **options):
     return w
 
 
-def train_sampa(w, windows, rho, lam, lookahead="optimizer", after_the_last=None, updates=None, **options):
-    """`after_the_last`: the window that follows the last update; `None` ends the stream (λ = 0)."""
-    adam = Adam(w, updates or len(windows), **options)
+def train_sampa(
+    w, windows, rho, lam, lookahead="optimizer", after_the_last=None, updates=None, optimizer=Adam, **options
+):
+    """
+    Algorithm 1 of Xie et al. 2024 with the trial step of the authors' script, whose first update is unperturbed: here
+    it has h_0 = g(w_0; W_0).
+
+    `after_the_last`: the window that follows the last update; `None` ends the stream (λ = 0).
+    """
+    base = optimizer(w, updates or len(windows), **options)
     h = window_gradient(w, windows[0])
     for window, upcoming in zip(windows, [*windows[1:], after_the_last], strict=True):
         p = window_gradient(perturbed(w, h, rho), window)
         if upcoming is None:
-            return adam.step(w, p)
+            return base.step(w, p)
         if lookahead == "optimizer":
-            y, _ = adam.moved(w, h)
+            y, _ = base.moved(w, h)
         else:
-            y = {name: w[name] - adam.eta * h[name] for name in w}
+            y = {name: w[name] - base.eta * h[name] for name in w}
         h = window_gradient(y, upcoming)
-        w = adam.step(w, {name: (1 - lam) * p[name] + lam * h[name] for name in w})
+        w = base.step(w, {name: (1 - lam) * p[name] + lam * h[name] for name in w})
     return w
 
 

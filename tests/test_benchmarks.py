@@ -4,7 +4,6 @@ import gc
 import importlib
 import json
 import statistics
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -151,12 +150,14 @@ def test_memory_of_the_methods_on_two_ranks():
     assert result["extra_bytes"] <= result["allowed_bytes"]
 
 
-def test_step_time_measures_ratios_and_bytes(tmp_path):
+def test_step_time_measures_ratios_and_bytes(tmp_path, monkeypatch, capsys):
+    import step_time
+
     output = tmp_path / "step_time.json"
-    command = [sys.executable, BENCHMARKS / "step_time.py", "--tiny", "--rounds", "2", "--updates", "2"]
-    printed = subprocess.run(
-        [*command, "--cases", "sampa-2", "--output", output], check=True, capture_output=True, text=True, timeout=300
-    ).stdout
+    command = ["step_time", "--tiny", "--rounds", "2", "--updates", "2", "--cases", "sampa-2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", command)
+    step_time.main()
+    printed = capsys.readouterr().out
     content = json.loads(output.read_text())
     (result,) = content["results"]
     pairs = zip(result["seconds"], result["seconds_over"], strict=True)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
-from ..lookahead import can_trial, gradient_step, trial_step
+from ..lookahead import gradient_step, trial_step
+from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
 from ..parallel.exchange import share_scalars
 from ..perturbations.base import matched
 from ..rng import preserved_rng
-from ..setting import Setting
 from ..weights import global_norm, preserved_weights
 from .base import PERTURBATION_PREFIX, Method, Update
 from .pair_conflicts import WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
@@ -26,14 +26,6 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
     year      = {2024},
     url       = {https://arxiv.org/abs/2410.10683}
 }"""
-OPTIMIZERS_WITH_TRIAL_STEP = ("adamw_torch", "adamw_torch_fused")
-
-
-def _without_trial_step(setting: Setting) -> str | None:
-    if setting.optimizer_class is None:
-        known = setting.optimizer_name in OPTIMIZERS_WITH_TRIAL_STEP
-        return None if known else f"optim={setting.optimizer_name!r}"
-    return None if can_trial(setting.optimizer_class) else setting.optimizer_class.__name__
 
 
 class SAMPa(Method):
@@ -73,11 +65,13 @@ class SAMPa(Method):
     conflicts = (
         *WITHOUT_PARALLEL_GRADIENTS,
         Conflict(
-            option="{}",
-            found=lambda s: _without_trial_step(s) if s.config.lookahead == "optimizer" else None,
-            why="whose trial step is not known",
-            instead=f"set lookahead='gradient', or use one of {', '.join(OPTIMIZERS_WITH_TRIAL_STEP)}",
-            under="with lookahead='optimizer'",
+            option="ZeroRedundancyOptimizer",
+            found=lambda s: (
+                s.several_ranks and s.config.lookahead == "optimizer" and "ZeroRedundancyOptimizer" in class_names(s)
+            ),
+            why="since its step waits for all ranks, and only one of each pair takes the trial step",
+            instead="set lookahead='gradient'",
+            under="with lookahead='optimizer' on several ranks",
         ),
         *WITHOUT_PAIRS,
     )

@@ -1,7 +1,6 @@
 """Tiny training runs on images: in goes a `Run` of plain values, out comes what the model saw and what it became."""
 
 import hashlib
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,15 +122,3 @@ def _logits(model: nn.Module, examples: ImageExamples) -> torch.Tensor:
     model.eval()
     loader = DataLoader(examples, batch_size=len(examples), collate_fn=default_data_collator)
     return model(pixel_values=next(iter(loader))["pixel_values"]).logits
-
-
-def main(ranks: int, folder: Path) -> None:
-    for name, values in json.loads((folder / "runs.json").read_text()).items():
-        result = train(Run(**values), folder / name.split("@")[0])
-        assert torch.distributed.get_world_size() == ranks
-        torch.save(result, folder / f"{name}-{torch.distributed.get_rank()}.pt")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
-    torch.distributed.destroy_process_group()

@@ -27,7 +27,7 @@ def runs_on_two(tmp_path_factory):
         "sam@cut": runs.Run("sam", arguments=CUT, stop=8),
         "sam@resumed": runs.Run("sam", arguments=CUT, resume_from=str(folder / "sam" / "checkpoint-8")),
     }
-    return launch(2, wanted, folder, worker="../cifar/runs.py")
+    return launch(2, wanted, folder, module="tests.cifar.runs")
 
 
 def same_bits(left, right):

@@ -1,5 +1,7 @@
 """With nothing to do, training is the stock Trainer's, bit for bit: weights, optimizer, log and random numbers."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -30,6 +32,12 @@ def make_run(setting: str, **options) -> harness.Run:
     return harness.Run(**{"model": {"dropout": 0.3}} | SETTINGS[setting] | options)
 
 
+@pytest.fixture(scope="module")
+def train_stock(tmp_path_factory):
+    """`train_stock(setting)` trains with the stock Trainer, once."""
+    return cache(lambda setting: harness.train(make_run(setting, trainer="stock"), tmp_path_factory.mktemp("stock")))
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(
     "options",
@@ -41,8 +49,8 @@ def make_run(setting: str, **options) -> harness.Run:
     ],
     ids=["none", "rho=0", "rho=0 per micro-batch", "rho=0 with other masks"],
 )
-def test_equals_the_stock_trainer(setting, options, tmp_path):
-    stock = harness.train(make_run(setting, trainer="stock"), tmp_path)
+def test_equals_the_stock_trainer(setting, options, train_stock, tmp_path):
+    stock = train_stock(setting)
     ours = harness.train(make_run(setting, **options), tmp_path)
     assert harness.same_bits(ours["weights"], stock["weights"])
     assert harness.same_bits(ours["optimizer"], stock["optimizer"])
@@ -51,16 +59,16 @@ def test_equals_the_stock_trainer(setting, options, tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["plain", "bf16", "BatchNorm"])
-def test_sam_with_a_radius_does_not_equal_the_stock_trainer(setting, tmp_path):
-    stock = harness.train(make_run(setting, trainer="stock"), tmp_path)
+def test_sam_with_a_radius_does_not_equal_the_stock_trainer(setting, train_stock, tmp_path):
+    stock = train_stock(setting)
     ours = harness.train(make_run(setting, config={"rho": 0.3}), tmp_path)
     assert harness.largest_difference(ours["weights"], stock["weights"]) > 1e-3
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_the_logged_loss_with_rho_0_is_that_of_the_stock_trainer(same, tmp_path):
+def test_the_logged_loss_with_rho_0_is_that_of_the_stock_trainer(same, train_stock, tmp_path):
     """The ascent pass draws the stock's masks, or others: then its loss differs and the weights do not."""
-    stock = harness.train(make_run("plain", trainer="stock"), tmp_path)["log"]
+    stock = train_stock("plain")["log"]
     ours = harness.train(make_run("plain", config={"rho": 0.0, "same_dropout_mask": same}), tmp_path)["log"]
     losses = [[entry["loss"] for entry in log if "loss" in entry] for log in (ours, stock)]
     assert (losses[0] == losses[1]) is same

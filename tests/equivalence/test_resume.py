@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import cache
 
 import pytest
 import torch
@@ -34,11 +35,17 @@ def make_run(name: str, **options) -> harness.Run:
     return harness.Run(**values)
 
 
+@pytest.fixture(scope="module")
+def train_whole(tmp_path_factory):
+    """`train_whole(name)` trains without a stop, once."""
+    return cache(lambda name: harness.train(make_run(name), tmp_path_factory.mktemp("whole")))
+
+
 @pytest.mark.parametrize("stop", [5, 8, UPDATES_PER_EPOCH, 20])
 @pytest.mark.parametrize("name", METHODS)
-def test_resumed_equals_uninterrupted(name, stop, tmp_path):
+def test_resumed_equals_uninterrupted(name, stop, train_whole, tmp_path):
     """In the middle and at the end of an epoch (11 updates each, 4 with accumulation)."""
-    whole = harness.train(make_run(name), tmp_path / "whole")
+    whole = train_whole(name)
     harness.train(make_run(name, stop_after=stop), tmp_path / "cut")
     resumed = harness.train(make_run(name, resume_from=str(tmp_path / f"cut/checkpoint-{stop}")), tmp_path / "cut")
     assert resumed["state"]["global_step"] == whole["state"]["global_step"]
@@ -121,7 +128,7 @@ def test_a_vit_resumes_whatever_names_its_checkpoint_gives_to_the_weights(tmp_pa
 
 
 def test_the_best_vit_is_loaded_whatever_names_its_checkpoint_gives_to_the_weights(tmp_path):
-    # The loss falls from checkpoint to checkpoint, so that by the highest loss the first one is the best.
+    # The loss falls from checkpoint to checkpoint: the best of them shall be the one with the highest, the first.
     trainer = vit_trainer(
         tmp_path,
         eval_strategy="steps",

@@ -1,6 +1,7 @@
 """Runs that are started on one process and on several: in go a number of ranks and a folder, out comes an outcome."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,13 @@ def read_data(setting: str, method: str, ranks: int, folder: Path) -> dict[str, 
 CASES |= {f"data-{setting}": partial(read_data, setting, "sampa") for setting in DATA}
 CASES["accounting-sam"] = partial(read_data, "shuffled", "sam")
 CASES["accounting-stock"] = partial(read_data, "shuffled", "stock")
+
+
+@dataclass
+class Run:
+    case: str
+    ranks: int
+
+
+def train(run: Run, folder: Path) -> dict[str, Any]:
+    return CASES[run.case](run.ranks, folder)

@@ -1,21 +1,13 @@
 """What several processes have left of all cases, from one start of the processes."""
 
 import pytest
-import torch
 
-from tests.distributed.launch import REPOSITORY, start
-from tests.host.cases import CASES
-
-
-WORKER = str(REPOSITORY / "tests" / "host" / "worker.py")
+from tests.distributed.launch import launch
+from tests.host.cases import CASES, Run
 
 
 def run_cases(ranks, names, folder):
-    completed = start(ranks, [WORKER, str(ranks), str(folder), *names], timeout=580)
-    assert completed.returncode == 0, completed.stdout[-6000:]
-    return {
-        name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(ranks)] for name in names
-    }
+    return launch(ranks, {name: Run(name, ranks) for name in names}, folder, module="tests.host.cases", timeout=580)
 
 
 @pytest.fixture(scope="session")

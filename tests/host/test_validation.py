@@ -130,6 +130,19 @@ def test_statistics_over_ranks_that_hold_different_weights(trainer):
     validation.check_compatibility(trainer, SAMConfig())
 
 
+class ZeroRedundancyOptimizer(torch.optim.SGD):
+    """By its name the one of torch, which cannot be made without other processes."""
+
+
+def test_an_optimizer_whose_step_waits_for_all_ranks(trainer):
+    trainer.optimizer = ZeroRedundancyOptimizer(trainer.model.parameters(), lr=0.1)
+    validation.check_compatibility(trainer, SAMConfig(method="sampa"))
+    trainer.args = TwoRanks(trainer.args)
+    refused(trainer, SAMConfig(method="sampa"), "ZeroRedundancyOptimizer", "set lookahead='gradient'")
+    for config in (SAMConfig(), SAMConfig(method="sampa", lookahead="gradient")):
+        validation.check_compatibility(trainer, config)
+
+
 def test_processes_that_do_not_see_each_other(trainer, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(trainer, SAMConfig(), "2 processes were started (WORLD_SIZE)", "use_cpu=True")

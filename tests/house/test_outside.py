@@ -88,7 +88,7 @@ def test_resumed_equals_uninterrupted(name, tmp_path):
 
 def test_replicas_are_equal_on_two_ranks(tmp_path):
     runs = {name: make_run(name, examples=40) for name in OUTSIDE}
-    for name, ranks in launch(2, runs, tmp_path, worker="../house/worker.py").items():
+    for name, ranks in launch(2, runs, tmp_path, module="tests.house.ranks").items():
         assert ranks[0]["trace"].hashes == ranks[1]["trace"].hashes, name
         assert ranks[0]["state"]["global_step"] == (20 if "SAMPa" in name else 10)
 

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
+from tests.garbage import spare_what_is_imported
 
 
 VOCABULARY, LENGTH, EXAMPLES = 30, 6, 48
@@ -28,6 +29,7 @@ VOCABULARY, LENGTH, EXAMPLES = 30, 6, 48
 def main(plan_path: str, folder: Path) -> None:
     with open(plan_path, encoding="utf-8") as file:
         plan = json.load(file)
+    spare_what_is_imported()
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     for entry in plan["entries"]:
         # What follows on stderr belongs to this entry.
