@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ..components import Component, Conflict
@@ -235,7 +236,8 @@ class Method(Component):
         share = math.ceil(count / world_size())
         with preserved_rng(engine.device):
             for row in islice(single_rows(window), part, part + share * parts, parts):
-                engine.gradient([row], synchronize=False, track_statistics=False)
+                with torch.enable_grad():
+                    engine.gradient([row], synchronize=False, track_statistics=False)
                 yield engine.take_gradients()
 
     @property

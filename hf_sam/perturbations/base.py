@@ -81,7 +81,7 @@ class Ascent:
             norm (`Tensor`): a scalar without the loss scale.
             rho (`float` or `Tensor`, *optional*, defaults to that of this update): radius.
         """
-        factor = (self.rho if rho is None else rho) / (norm + EPSILON)
+        factor = (norm + EPSILON).reciprocal() * (self.rho if rho is None else rho)
         scale(direction, factor if self.loss_scale is None else factor / self.loss_scale.to(norm))
         return direction
 
