@@ -50,8 +50,9 @@ class SAMConfig:
             do (Foret et al., section 3), it is where the gain of small ascent batches (m-sharpness) comes from, and it
             costs no communication. `"global"`: the gradient averaged over all ranks, so that the result does not
             depend on the number of ranks. `"micro_batch"`: every micro-batch has a perturbation of its own (mSAM). On
-            one process without gradient accumulation the three are the same. Unused by SAMPa, which averages over the
-            ranks of a role.
+            one process without gradient accumulation the three are the same. In SAMPa the first
+            two average over the ranks of a role, and with the last each pair of ranks perturbs along the gradient of
+            its own data.
         lookahead (`str`, *optional*, defaults to `"optimizer"`):
             How SAMPa finds its lookahead weights. `"optimizer"`: a trial step of the base optimizer, as the authors'
             SGD script does (the paper gives no AdamW formula). `"gradient"`: `w - η h`, the formula as printed.

@@ -25,6 +25,13 @@ WITHOUT_PARALLEL_GRADIENTS = (
         instead="leave probability at 1, or use method='sam'",
     ),
     NEEDS_ASCENT_GRADIENT,
+    Conflict(
+        option="ascent_scope='micro_batch'",
+        found=lambda s: s.config.ascent_scope == "micro_batch" and s.accumulates,
+        why="since a gradient of each micro-batch would have to be kept until the next update",
+        instead="use more pairs of ranks and no accumulation, or method='sam'",
+        under="with gradient accumulation",
+    ),
 )
 
 #: The exchange in a pair of ranks does not work with it.

@@ -42,9 +42,13 @@ class SAMPa(Method):
     |---|---|
     | ρ, λ | `SAMConfig.rho`, `SAMConfig.sampa_lambda` |
     | y | `SAMConfig.lookahead`; the paper gives no formula for AdamW |
+    | of which data h_t is in the perturbation | `SAMConfig.ascent_scope` |
 
     On one process the two gradients are computed one after the other, on 2K ranks side by side by the two ranks of a
     pair. If there is no next window, the last update uses λ = 0.
+
+    With `ascent_scope="micro_batch"` each of K pairs perturbs along the h_t of its own shard of the window, as in mSAM
+    with m = K; y and the update have the average over all of them. (Our reading: the paper names the combination.)
     """
 
     description = Description(
@@ -95,6 +99,15 @@ class SAMPa(Method):
         return 2 if self.pairs is None else 1
 
     @property
+    def ascends_by_pair(self) -> bool:
+        """Pairs perturb along the h_t of their own data."""
+        return self.config.ascent_scope == "micro_batch" and self.pairs is not None and self.pairs.count > 1
+
+    @property
+    def state_of_rank(self) -> bool:
+        return self.ascends_by_pair
+
+    @property
     def rank_of_statistics(self) -> int:
         return 0 if self.pairs is None else 1
 
@@ -124,7 +137,11 @@ class SAMPa(Method):
         """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
         if engine.scaler is None:
             return False
-        return not bool(global_norm(list(self.lookahead_gradient.values())).isfinite())
+        finite = global_norm(list(self.lookahead_gradient.values())).isfinite()
+        if self.ascends_by_pair:
+            # That of another pair may be infinite, and all have to begin again together.
+            return bool(share_scalars([~finite], engine.device))
+        return not bool(finite)
 
     def _compute_first_gradient(self, engine: GradientEngine, window: Window) -> None:
         """h_0 = g(w_0; W_0)."""
@@ -132,18 +149,25 @@ class SAMPa(Method):
         ahead = self.pairs is not None and self.pairs.role is Role.LOOKAHEAD and self.config.same_dropout_mask
         ahead = ahead and self.looks_ahead
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            self.lookahead_gradient = self.gradient_at_weights(engine, window)
+            own = {} if self.ascends_by_pair else None
+            mean = self.gradient_at_weights(engine, window, own)
+            self.lookahead_gradient = own or mean
 
     def window_ahead(self, update: Update) -> Window | None:
         """Of which window h_{t+1} is the gradient, if there is one."""
         return update.upcoming
 
-    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
-        """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
+    def gradient_at_weights(
+        self, engine: GradientEngine, window: Window, own: dict[Tensor, Tensor] | None = None
+    ) -> dict[Tensor, Tensor]:
+        """
+        g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks. A PERTURBED one also gets that
+        of its own data in `own`, if it is given.
+        """
+        loss_scale = engine.loss_scale
         if self.exchange is not None:
             self.exchange.attach(engine.model)
-            self.exchange.average_over_world()
-        loss_scale = engine.loss_scale
+            self.exchange.average_over_world(own, loss_scale)
         engine.gradient(window, track_statistics=False, ascent=True)
         gradient = engine.take_gradients()
         _remove_scale(gradient, loss_scale)
@@ -171,14 +195,19 @@ class SAMPa(Method):
         self.exchange.attach(engine.model)
         if upcoming is None:
             self.exchange.average_over_world()
+            if self.ascends_by_pair:
+                lookahead = self.lookahead_gradient
+                self.exchange.hand_over(lookahead[weight] for weight in engine.weights if weight in lookahead)
         else:
-            self.exchange.mix(self.lookahead_weight, self.lookahead_gradient, engine.loss_scale)
+            self.exchange.mix(
+                self.lookahead_weight, self.lookahead_gradient, engine.loss_scale, of_pair=self.ascends_by_pair
+            )
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
         if self.pairs.role is Role.PERTURBED or upcoming is None:
             perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
         else:
-            self.advance(engine, self.lookahead_gradient, update)
+            self.advance(engine, self.lookahead_gradient, update, local=self.ascends_by_pair)
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
@@ -189,7 +218,8 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
-        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
+        ascent, local = dict(self.lookahead_gradient), self.ascends_by_pair
+        with self.perturbed(engine, ascent, update, keep=keep, local=local) as norm:
             loss = engine.gradient(update.window, track_statistics=False)
         return loss, norm
 

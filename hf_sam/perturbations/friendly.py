@@ -51,7 +51,7 @@ class FriendlySAM(AveragedAscent):
         "moving average of those before (friendly SAM, F-SAM), and has length rho.",
         citations=(FRIENDLY_BIBTEX,),
         gradients="1",
-        memory="0 (fp16: 1)",
+        memory="0",
         state="1",
         source="the authors' code, nblt/F-SAM@2e2f989, utils.py; with ascent_scope='rank' each rank averages its own "
         "gradients, which is our reading",

@@ -22,7 +22,8 @@ class AveragedAscent(Perturbation):
     A class that derives from this one has `share` and `direction`.
 
     The average takes one step for each update that is not skipped. It is made of what the ascent gradient is: the mean
-    over ranks with `ascent_scope="global"` and in SAMPa (whose h_t is a), otherwise of each rank's own.
+    over ranks with `ascent_scope="global"` and in SAMPa (whose h_t is a), otherwise of each rank's own. Under fp16 old
+    and new averages are held until it is known whether the update is skipped, which needs as much memory once more.
     """
 
     conflicts = (

@@ -44,7 +44,7 @@ class VaSSO(AveragedAscent):
         "(VaSSO), so that it does not turn with every batch, and has length rho.",
         citations=(VASSO_BIBTEX,),
         gradients="1",
-        memory="0 (fp16: 1)",
+        memory="0",
         state="1",
         source="the authors' code, BingcongLi/VaSSO@3524bad, solver/vasso.py",
     )

@@ -92,7 +92,7 @@ class Friendly(SAM):
 
 class Momentum:
     def gradient(self, now):
-        away = {name: -value for name, value in now.adam.m.items()}
+        away = {name: -value for name, value in now.adam.state[0].items()}
         return now.descent([to_radius(away)] * len(now.window))
 
 
