@@ -31,13 +31,13 @@ def part_of(window: Sequence[Any], fraction: float) -> Sequence[Any]:
         count = _share(fraction, len(window))
         return [_scaled(micro_batch, count / len(window), count) for micro_batch in window[:count]]
     (micro_batch,) = window
-    rows = find_batch_size(micro_batch.inputs)
-    if rows is None:
+    try:
+        rows = find_batch_size(micro_batch.inputs)
+    except TypeError as error:
         raise ValueError(
-            f"SAMConfig.ascent_fraction={fraction}: no tensor was found in a batch of type "
-            f"{type(micro_batch.inputs).__name__}, so its rows are not known: use gradient accumulation, or leave "
-            "ascent_fraction at 1."
-        )
+            f"SAMConfig.ascent_fraction={fraction}: the rows of a batch of type {type(micro_batch.inputs).__name__} "
+            f"are not known ({error}): use gradient accumulation, or leave ascent_fraction at 1."
+        ) from error
     count = _share(fraction, rows)
 
     def first_rows(tensor: torch.Tensor) -> torch.Tensor:

@@ -70,5 +70,7 @@ def _mean(paths: list[str]) -> dict[str, Tensor]:
     mean = safetensors.torch.load_file(paths[0])
     for path in paths[1:]:
         other = safetensors.torch.load_file(path)
-        mean = {name: mean[name] + other[name] if name in mean else other[name] for name in {**mean, **other}}
+        # What only some have (the average of a weight that elsewhere had no gradient yet) is zero for the others.
+        shared = {name: value + other[name] for name, value in mean.items() if name in other}
+        mean = {**mean, **other, **shared}
     return {name: (value / len(paths)).to(value.dtype) for name, value in mean.items()}
