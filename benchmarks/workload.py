@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
+from hf_sam_recipes.common.launch import launcher
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -119,9 +119,8 @@ def trainable_bytes(model: torch.nn.Module) -> int:
 
 def worker_command(script: str, processes: int) -> tuple[list[str], dict[str, str]]:
     """How to start `script` on `processes` ranks (one: without a launcher), every rank with one thread."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path()}
-    return [sys.executable, *(launcher if processes > 1 else []), script], environment
+    return [*launcher(processes), script], environment
 
 
 def python_path() -> str:

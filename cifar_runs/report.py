@@ -1,18 +1,15 @@
 """
-Write `cifar_runs/README.md` and its plots from the records alone.
+Write `cifar_runs/README.md` and its plots from the studies and the records alone.
 
     python cifar_runs/report.py
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from cifar_benchmark import CIFAR
-from matrix.report import report_main
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.matrix.report import report_main
 
 
 if __name__ == "__main__":
-    sys.exit(report_main(CIFAR))
+    run_script(partial(report_main, CIFAR), go_on="the same command starts again")

@@ -1,20 +1,17 @@
 """
-Fine-tune on CIFAR-10 and CIFAR-100 with every method and every seed: what is missing of it, one record per run.
+Do what is missing of a study of CIFAR: choose what is to be chosen, then every task with every method and every seed.
 
-    python cifar_runs/run.py --tasks cifar10 --methods adamw sam sampa-0.2 --seeds 1 2 3 --label_noise 0.4
+    python cifar_runs/run.py memorising --data_dir DIR --jobs 2
 
 Stop it at any time; the same command goes on. Start it twice, and the two share the work.
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from cifar_benchmark import CIFAR
-from matrix.command_line import run_main
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.matrix.command_line import run_main
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(CIFAR))
+    run_script(partial(run_main, CIFAR), go_on="the same command goes on from here")

@@ -1,18 +1,15 @@
 """
-Write `glue_runs/README.md` and its plots from the records alone.
+Write `glue_runs/README.md` and its plots from the studies and the records alone.
 
     python glue_runs/report.py
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from glue_benchmark import GLUE
-from matrix.report import report_main
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.matrix.report import report_main
 
 
 if __name__ == "__main__":
-    sys.exit(report_main(GLUE))
+    run_script(partial(report_main, GLUE), go_on="the same command starts again")

@@ -1,20 +1,17 @@
 """
-Fine-tune on every GLUE task with every method and every seed: what is missing of it, one record per finished run.
+Do what is missing of a study of GLUE: choose what is to be chosen, then every task with every method and every seed.
 
-    python glue_runs/run.py --tasks cola rte --methods adamw sam sampa-0.1 --seeds 1 2 3 --model DIR --data_dir DIR
+    python glue_runs/run.py wrong-labels --model DIR --data_dir DIR --jobs 2
 
 Stop it at any time; the same command goes on. Start it twice, and the two share the work.
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
-
-from glue_benchmark import GLUE
-from matrix.command_line import run_main
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.matrix.command_line import run_main
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(GLUE))
+    run_script(partial(run_main, GLUE), go_on="the same command goes on from here")

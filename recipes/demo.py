@@ -4,9 +4,7 @@ Trains the same small BERT from scratch three times, with the stock Trainer and 
 SAMPa runs on two processes, started as `torchrun` would, with the same total batch as the others on one.
 """
 
-from common.comparison import Comparison
 from datasets import Dataset
-from demo_data import make_sentences
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -19,6 +17,9 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig, SAMTrainer
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.demos.comparison import Comparison
+from hf_sam_recipes.demos.sentences import make_sentences
 
 
 RHO = 0.05
@@ -79,7 +80,7 @@ def build(sam_config: SAMConfig | None, args: TrainingArguments) -> tuple[Traine
     return trainer, train_data.select(range(SHARPNESS_SIZE))
 
 
-def main() -> None:
+def main(args: list[str]) -> None:
     Comparison(
         script=__file__,
         title=__doc__.splitlines()[0],
@@ -100,8 +101,8 @@ def main() -> None:
             "sentences.\nMCC: Matthews correlation."
         ),
         rho=RHO,
-    ).main()
+    ).main(args)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, go_on="the same command starts again")

@@ -6,12 +6,7 @@ others on one: both ranks of the pair see the same randomly shifted images.
 """
 
 import numpy as np
-from common.comparison import Comparison
-from common.examples import corrupt_labels
 from datasets import ClassLabel, Dataset, Features, Image
-from image_examples import Augmentation, AugmentedExamples, ImageExamples
-from image_metric import ImageMetrics
-from image_trainer import ImageTrainer
 from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 from transformers import (
@@ -22,6 +17,12 @@ from transformers import (
 )
 
 from hf_sam import SAMConfig
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.common.examples import corrupt_labels
+from hf_sam_recipes.demos.comparison import Comparison
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
+from hf_sam_recipes.images.metric import ImageMetrics
+from hf_sam_recipes.images.trainer import ImageTrainer
 
 
 RHO = 0.1
@@ -71,7 +72,7 @@ def build(sam_config: SAMConfig, args: TrainingArguments) -> tuple[ImageTrainer,
     return trainer, ImageExamples(train_data.select(range(SHARPNESS_SIZE)), processor)
 
 
-def main() -> None:
+def main(args: list[str]) -> None:
     Comparison(
         script=__file__,
         title=__doc__.splitlines()[0],
@@ -93,8 +94,8 @@ def main() -> None:
             f"{{updates}} updates of {BATCH_SIZE} images."
         ),
         rho=RHO,
-    ).main()
+    ).main(args)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, go_on="the same command starts again")

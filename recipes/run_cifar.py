@@ -5,23 +5,14 @@ Fine-tune an image classifier on CIFAR-10 or CIFAR-100 with AdamW, AdamW-SAM or 
     torchrun --standalone --nproc_per_node 2 recipes/run_cifar.py recipes/cifar/cifar10/sampa-0.2.yaml
 
 The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_cifar.py --help`.
+A mistake in them is told in one line; `--debug` shows where it was found.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from cifar_data import load_cifar
-from cifar_tasks import CifarTask, find_task
-from common import workflow
-from common.examples import ExampleArguments
-from common.options import parse_recipe
 from datasets import Dataset
-from image_examples import Augmentation, AugmentedExamples, ImageExamples
-from image_metric import ImageMetrics
-from image_plots import plot_confusion, plot_losses
-from image_trainer import ImageTrainer
 from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
@@ -33,49 +24,25 @@ from transformers import (
 # From its own module: before transformers 5.18, the name at the top is only there together with torchvision.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from hf_sam import SAMConfig
+from hf_sam_recipes import REPOSITORY
+from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.entry import run_script
+from hf_sam_recipes.common.examples import ExampleArguments
+from hf_sam_recipes.common.models import reading_model
+from hf_sam_recipes.common.options import parse_recipe
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
+from hf_sam_recipes.images.metric import ImageMetrics
+from hf_sam_recipes.images.options import ARGUMENTS, CifarArguments
+from hf_sam_recipes.images.plots import plot_confusion, plot_losses
+from hf_sam_recipes.images.tasks import CifarTask, find_task
+from hf_sam_recipes.images.trainer import ImageTrainer
 
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-@dataclass
-class CifarArguments:
-    """The data set, the model and what is done to images; how to train is in `TrainingArguments` and `SAMConfig`."""
-
-    dataset_name: str = field(metadata={"help": "cifar10 or cifar100."})
-    model_name_or_path: str = field(
-        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
-    )
-    from_scratch: bool = field(
-        default=False,
-        metadata={"help": "Take only the configuration and the processor from model_name_or_path, and new weights."},
-    )
-    data_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder with parquet or the original python pickle files. Default: uoft-cs on the Hub."},
-    )
-    crop_padding: int = field(
-        default=4, metadata={"help": "Random crop: pixels of padding, before the image is resized. 0 for no crop."}
-    )
-    horizontal_flip: bool = field(default=True, metadata={"help": "Mirror half of the training images."})
-    bf16_where_supported: bool = field(
-        default=False,
-        metadata={
-            "help": "Set bf16 where the accelerator computes in it, unless fp16 is set. Off with false, not by --bf16."
-        },
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
-    )
-
-
-def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
+def main(args: list[str], trainer_class: type[ImageTrainer] = ImageTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
-    cifar_args, example_args, training_args, sam_config = parse_recipe(
-        (CifarArguments, ExampleArguments, TrainingArguments, SAMConfig), args
-    )
+    cifar_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
     refuse_partial_predictions(training_args)
     workflow.refuse_random_weights(training_args, cifar_args, "from_scratch", "ignore_mismatched_sizes")
     task = find_task(cifar_args.dataset_name)
@@ -103,6 +70,7 @@ def main(args: list[str] | None = None, trainer_class: type[ImageTrainer] = Imag
         sam_config=sam_config,
     )
     workflow.average_micro_batches(trainer)
+    example_args.evaluate_in_training(trainer, evaluation)
 
     metrics = {}
     output_dir = Path(training_args.output_dir)
@@ -148,7 +116,7 @@ def choose_examples(
 ) -> tuple[Dataset | None, dict[str, Dataset]]:
     """The images to train on, and those to evaluate on, as `{"": split}` as far as they are wanted."""
     wanted = ["train"] if training_args.do_train or example_args.holdout else []
-    if training_args.do_eval and not example_args.holdout:
+    if training_args.do_eval and example_args.evaluates_on_split:
         wanted.append("test")
     loaded = load_cifar(task, wanted, data_dir)
     evaluation = {"": loaded["test"]} if "test" in loaded else {}
@@ -165,22 +133,22 @@ def load_model(
     if not Path(name).is_dir() and (REPOSITORY / name / "config.json").is_file():
         # The models of the recipes, from wherever the script is started.
         name = str(REPOSITORY / name)
-    config = AutoConfig.from_pretrained(name)
-    task.configure_head(config, for_training)
-    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-    # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
-    if cifar_args.from_scratch:
-        model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    else:
-        model = AutoModelForImageClassification.from_pretrained(
-            name,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
-        )
+    with reading_model(name):
+        config = AutoConfig.from_pretrained(name)
+        task.configure_head(config, for_training)
+        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+        # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+        if cifar_args.from_scratch:
+            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+        else:
+            model = AutoModelForImageClassification.from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
+            )
     return model, processor
 
 
 if __name__ == "__main__":
-    main()
-    workflow.leave_processes()
+    run_script(main, go_on=workflow.GO_ON)

@@ -5,20 +5,13 @@ Fine-tune a pretrained encoder on a GLUE task with AdamW, AdamW-SAM or AdamW-SAM
     torchrun --standalone --nproc_per_node 2 recipes/run_glue.py recipes/glue/mrpc/sampa-0.1.yaml
 
 The command line beats the YAML file, which beats the defaults. All options: `python recipes/run_glue.py --help`.
+A mistake in them is told in one line; `--debug` shows where it was found.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from common import workflow
-from common.examples import ExampleArguments
-from common.metrics import load_metric
-from common.options import parse_recipe
 from datasets import Dataset
-from glue_data import HUB_DATASET, load_glue
-from glue_metric import GlueMetric
-from glue_tasks import GlueTask, find_task
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -30,38 +23,26 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from hf_sam import SAMConfig, SAMTrainer
+from hf_sam import SAMTrainer
+from hf_sam_recipes.common import workflow
+from hf_sam_recipes.common.entry import is_at_work, run_script
+from hf_sam_recipes.common.examples import ExampleArguments
+from hf_sam_recipes.common.metrics import load_metric
+from hf_sam_recipes.common.models import reading_model
+from hf_sam_recipes.common.options import parse_recipe
+from hf_sam_recipes.glue.data import HUB_DATASET, load_glue
+from hf_sam_recipes.glue.metric import GlueMetric
+from hf_sam_recipes.glue.options import ARGUMENTS, GlueArguments
+from hf_sam_recipes.glue.tasks import GlueTask, find_task
 
 
 Splits = dict[str, Dataset]
 
 
-@dataclass
-class GlueArguments:
-    """The task, the model and the data; how to train is in `TrainingArguments` and `SAMConfig`."""
-
-    task_name: str = field(metadata={"help": "cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."})
-    model_name_or_path: str = field(
-        default="google-bert/bert-base-uncased", metadata={"help": "Model on the Hub, or a folder."}
-    )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Folder with parquet or official TSV files. Default: nyu-mll/glue on the Hub."}
-    )
-    max_length: int = field(default=128, metadata={"help": "Longest input in tokens; longer ones are truncated."})
-    pad_to_max_length: bool = field(
-        default=False, metadata={"help": "Pad every batch to max_length instead of to its longest input."}
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
-    )
-
-
-def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
+def main(args: list[str], trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[str, float]:
     """Run the recipe that the command line `args` describes, and return the evaluation metrics."""
     workflow.use_cpu_without_accelerator()
-    glue_args, example_args, training_args, sam_config = parse_recipe(
-        (GlueArguments, ExampleArguments, TrainingArguments, SAMConfig), args
-    )
+    glue_args, example_args, training_args, sam_config = parse_recipe(ARGUMENTS, args)
     workflow.refuse_random_weights(training_args, glue_args, "ignore_mismatched_sizes")
     task = find_task(glue_args.task_name)
     checkpoint = workflow.prepare(training_args)
@@ -95,6 +76,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
         sam_config=sam_config,
     )
     workflow.average_micro_batches(trainer)
+    example_args.evaluate_in_training(trainer, evaluation)
 
     metrics = {}
     if training_args.do_train:
@@ -102,10 +84,7 @@ def main(args: list[str] | None = None, trainer_class: type[SAMTrainer] = SAMTra
     if training_args.do_eval:
         metrics = workflow.evaluate(trainer, evaluation)
     if training_args.do_predict:
-        for file_name, split in test.items():
-            predictions = task.predict(trainer.predict(split, metric_key_prefix="predict").predictions)
-            if trainer.is_world_process_zero():
-                task.write_submission(Path(training_args.output_dir) / file_name, predictions)
+        predict(trainer, task, test)
     if training_args.do_train:
         workflow.share(
             trainer,
@@ -125,7 +104,7 @@ def choose_examples(
 ) -> tuple[Splits, Splits, Splits]:
     """What to train on, `{"train": split}`, to evaluate on, by suffix of the metrics, and to predict, by file name."""
     wanted = ["train"] if training_args.do_train or example_args.holdout else []
-    if training_args.do_eval and not example_args.holdout:
+    if training_args.do_eval and example_args.evaluates_on_split:
         wanted += task.validation_splits
     if training_args.do_predict:
         wanted += task.test_splits
@@ -140,16 +119,18 @@ def choose_examples(
 
 def load_model(task: GlueTask, glue_args: GlueArguments, for_training: bool) -> tuple[PreTrainedModel, Tokenizer]:
     """The model with a head for the task, and its tokenizer."""
-    config = AutoConfig.from_pretrained(glue_args.model_name_or_path)
-    task.configure_head(config, for_training)
-    tokenizer = AutoTokenizer.from_pretrained(glue_args.model_name_or_path)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        glue_args.model_name_or_path,
-        config=config,
-        # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
-        dtype=torch.float32,
-        ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
-    )
+    name = glue_args.model_name_or_path
+    with reading_model(name):
+        config = AutoConfig.from_pretrained(name)
+        task.configure_head(config, for_training)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            config=config,
+            # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
+            dtype=torch.float32,
+            ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
+        )
     return model, tokenizer
 
 
@@ -170,6 +151,14 @@ def tokenize(splits: Splits, task: GlueTask, tokenizer: Tokenizer, glue_args: Gl
     }
 
 
+@is_at_work()
+def predict(trainer: SAMTrainer, task: GlueTask, test: Splits) -> None:
+    """Write GLUE's submission files, one per test split."""
+    for file_name, split in test.items():
+        predictions = task.predict(trainer.predict(split, metric_key_prefix="predict").predictions)
+        if trainer.is_world_process_zero():
+            task.write_submission(Path(trainer.args.output_dir) / file_name, predictions)
+
+
 if __name__ == "__main__":
-    main()
-    workflow.leave_processes()
+    run_script(main, go_on=workflow.GO_ON)

@@ -1,7 +1,6 @@
-"""Every test runs offline, on one thread, and finds the scripts of the repository as they find each other."""
+"""Every test runs offline and on one thread."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Files that share what takes long to start: ranks that wait for work, a local Hub.
 RANKS = ("distributed", "host", "house", "methods", "perturbations", "cifar/test_image_ranks.py")
 TOGETHER = {"ranks": tuple(f"tests/{path}" for path in RANKS), "hub": ("tests/hub/",)}
-for folder in ("recipes", "glue_runs", "cifar_runs"):
-    sys.path.insert(0, str(REPOSITORY / folder))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pillow
 from transformers import (
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 
-# Number of classes and files, written down a second time: the table in recipes/cifar_tasks.py is what is tested.
+# Number of classes and files, written down a second time: the table of the recipes is what is tested.
 CLASSES = {"cifar10": 10, "cifar100": 100}
 ARCHIVES = {
     "cifar10": (
@@ -48,7 +49,7 @@ def _encoded(image: np.ndarray, kind: str) -> dict:
 
 def hub_dataset(name: str, split: str, kind: str = "PNG") -> Dataset:
     """With the Hub's columns, and for CIFAR-100 with the Hub's spelling of "crab"."""
-    from cifar_tasks import TASKS
+    from hf_sam_recipes.images.tasks import TASKS
 
     images, labels = make_images(name, split)
     label = ClassLabel(names=[{"crab": "cra"}.get(word, word) for word in TASKS[name].labels])
@@ -126,5 +127,8 @@ def make_processor(kind: str):
 
 
 def write_model(folder: Path, kind: str) -> None:
-    make_model(kind).save_pretrained(folder)
+    # The same one whatever was drawn before, which may be what a recipe draws.
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        make_model(kind).save_pretrained(folder)
     make_processor(kind).save_pretrained(folder)

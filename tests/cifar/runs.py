@@ -1,7 +1,6 @@
 """Tiny training runs on images: in goes a `Run` of plain values, out comes what the model saw and what it became."""
 
 import hashlib
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainingArguments, default_data_collator
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes"))
-
-from image_examples import Augmentation, AugmentedExamples, ImageExamples
-from image_trainer import ImageTrainer
-
 from hf_sam import SAMConfig
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, ImageExamples
+from hf_sam_recipes.images.trainer import ImageTrainer
 from tests.cifar import made_cifar
 
 

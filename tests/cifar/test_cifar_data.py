@@ -4,9 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from cifar_data import load_cifar
-from cifar_tasks import TASKS, find_task
 from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.tasks import TASKS, find_task
 
 from . import made_cifar
 

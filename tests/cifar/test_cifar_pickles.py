@@ -6,8 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from cifar_data import load_cifar
-from cifar_tasks import TASKS
+
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.tasks import TASKS
 
 from . import made_cifar
 

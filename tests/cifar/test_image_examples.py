@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, NamedSplit
-from image_examples import Augmentation, AugmentedExamples, EpochSampler
 from PIL import Image
+
+from hf_sam_recipes.images.examples import Augmentation, AugmentedExamples, EpochSampler
 
 from . import made_cifar, runs
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from image_metric import AccuracyMetric, ImageMetrics
-from image_plots import plot_confusion, plot_losses
 from PIL import Image
 from sklearn.metrics import top_k_accuracy_score
 from transformers import EvalPrediction
+
+from hf_sam_recipes.images.metric import AccuracyMetric, ImageMetrics
+from hf_sam_recipes.images.plots import plot_confusion, plot_losses
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-import run_cifar
 import torch
 from safetensors.torch import load_file
 
+import run_cifar
 from tests.distributed.launch import start
 
 

@@ -41,11 +41,11 @@ def launch(ranks: int, runs: dict[str, Any], folder: Path, module: str = "tests.
 
 def start(ranks: int, command: list[str], timeout: int) -> subprocess.CompletedProcess:
     """Processes of their own for `command`, a script and its arguments, until they end."""
-    command = [*_launcher(ranks), *command]
+    command = [*torchrun(ranks), *command]
     return subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout, check=False, **_options())
 
 
-def _launcher(ranks: int) -> list[str]:
+def torchrun(ranks: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
 
 
@@ -62,7 +62,7 @@ class WaitingRanks:
         self.ranks, self.folder, self.tasks = ranks, Path(tempfile.mkdtemp(prefix="ranks-")), 0
         self.printed = self.folder / "printed.log"
         worker = REPOSITORY / "tests" / "distributed" / "worker.py"
-        command = [*_launcher(ranks), str(worker), str(ranks), str(self.folder)]
+        command = [*torchrun(ranks), str(worker), str(ranks), str(self.folder)]
         with open(self.printed, "w") as printed:
             # They end when nobody holds the other end of their input any more, whatever has become of the tests.
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, **_options())

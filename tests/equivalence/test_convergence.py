@@ -1,11 +1,5 @@
 """Near a minimum SAMPa does what SAM does, and perturbing along a stale or a random direction does not."""
 
-import sys
-from pathlib import Path
-
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from benchmarks.convergence import compare
 
 

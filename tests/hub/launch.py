@@ -3,14 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.distributed.launch import REPOSITORY, torchrun
 
 from .server import LocalHub
 
 
-REPOSITORY = Path(__file__).parents[2]
 TIMEOUT = 500  # seconds: a rank that hangs fails the test
 
 
@@ -64,8 +64,7 @@ def launch(hub: LocalHub, folder: Path, ranks: int, entries: list[dict], tokens:
     folder.mkdir(parents=True)
     plan = folder / "plan.json"
     plan.write_text(json.dumps({"ranks": ranks, "entries": entries}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command += ["--redirects", "3", "--log-dir", str(folder / "logs")]
+    command = [*torchrun(ranks), "--redirects", "3", "--log-dir", str(folder / "logs")]
     command += [str(Path(__file__).with_name("worker.py")), str(plan), str(folder)]
     environment = client_environment(hub, folder, tokens)
     with open(folder / "launcher.log", "w") as log:

@@ -7,12 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-
-from matrix.records import RecordStore
-from matrix.run import RESULT_FOLDER, Run
-from matrix.runner import MatrixRunner
+from hf_sam_recipes.matrix.records import RecordStore
+from hf_sam_recipes.matrix.run import RESULT_FOLDER, Run
+from hf_sam_recipes.matrix.runner import MatrixRunner
 
 
 TASKS, METHODS, SEEDS = ("a", "b", "c"), ("x", "y", "fail"), (1, 2, 3)
@@ -25,7 +22,7 @@ def matrix(journal: str, seconds: str, methods: tuple[str, ...] = METHODS) -> li
         for method in methods:
             for seed in SEEDS:
                 name = f"{task}/{method}/seed-{seed}"
-                command = (sys.executable, "-S", fake, RESULT_FOLDER, journal, name, seconds, method)
+                command = (sys.executable, fake, RESULT_FOLDER, journal, name, seconds, method)
                 runs.append(Run(name, task, method, seed, command, shown_command=f"train {name}"))
     return runs
 

@@ -9,10 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-
-from matrix.lifeline import end_with_runner
+from hf_sam_recipes.matrix.lifeline import end_with_runner
 
 
 def note(journal: Path, *words: object) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matrix.records import RecordStore
+
+from hf_sam_recipes.matrix.records import RecordStore
 
 
 # Hub's metric names, training and evaluation examples: QNLI and the evaluation of QQP are subsets.

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_glue
 import torch
 import transformers
-import yaml
-from glue_benchmark import GLUE
-from matrix.command_line import rho_main, run_main
-from matrix.measure import train_and_measure
-from matrix.study import Study
-from matrix.tables import failure_table
 
+import run_glue
 from hf_sam.diagnostics import worst_case_sharpness
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.common.calibration import expected_calibration_error
+from hf_sam_recipes.matrix.command_line import run_main
+from hf_sam_recipes.matrix.measure import train_and_measure
+from hf_sam_recipes.matrix.report import write_report
+from hf_sam_recipes.matrix.study import Study
+from hf_sam_recipes.matrix.study_file import read_study
+from hf_sam_recipes.matrix.tables import failure_table
 
 from ..conftest import REPOSITORY
 from ..recipes import made_glue
+from .studies import write_study_file
 
 
 EPOCHS, UPDATES = 2, 6  # 24 examples in batches of 8
@@ -70,8 +73,10 @@ def test_gradients_are_counted(measured):
 def test_measuring_changes_nothing(method, measured, made, tmp_path):
     results, folder = measured
     metrics = run_glue.main(recipe_args(made, method, tmp_path))
-    for name, value in results[method]["train_info"]["metrics"].items():
-        assert metrics[f"eval_{name}"] == value
+    measured_metrics = results[method]["train_info"]["metrics"]
+    assert measured_metrics.keys() - {"ece"} == {"loss", "matthews_correlation"}
+    for name in ("loss", "matthews_correlation"):
+        assert metrics[f"eval_{name}"] == measured_metrics[name]
     weights = [transformers.AutoModelForSequenceClassification.from_pretrained(f) for f in (folder / method, tmp_path)]
     for one, other in zip(*(model.parameters() for model in weights), strict=True):
         assert torch.equal(one, other)
@@ -152,48 +157,115 @@ def test_sharpness_is_not_rounded_to_the_precision_of_training(made, tmp_path):
     assert found["sharpness"] == pytest.approx(again.sharpness, rel=1e-4)
 
 
+def evaluated_again(folder: Path, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of shape `(n, 2)` and labels of shape `(n,)`."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    batch = transformers.AutoTokenizer.from_pretrained(folder)(
+        [row["sentence"] for row in rows], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        return model.eval()(**batch).logits.numpy(), np.array([row["label"] for row in rows])
+
+
+def test_calibration_is_that_of_the_final_weights(measured):
+    results, folder = measured
+    logits, labels = evaluated_again(folder / "sam", made_glue.examples("cola", "validation").to_dict("records"))
+    expected = expected_calibration_error(logits, labels)
+    info = results["sam"]["train_info"]
+    assert info["metrics"]["ece"] == pytest.approx(expected, abs=1e-5)
+    assert info["epochs"][-1]["eval_ece"] == info["metrics"]["ece"]
+
+
+def test_held_out_training_examples_are_evaluated_beside(made, tmp_path):
+    options = ["--holdout=6", "--holdout_beside=true", "--eval_epochs=2", "--num_train_epochs=3"]
+    result = train_and_measure(run_glue, [*recipe_args(made, "sam", tmp_path), *options], 0, 0, 0)
+    data, info = result["meta_info"]["data"], result["train_info"]
+    assert data == {"train_samples": 18, "eval_samples": {"eval_samples": 13, "eval_samples_holdout": 6}}
+    # After the second epoch, and after the last one.
+    assert [epoch["epoch"] for epoch in info["epochs"]] == [2.0, 3.0]
+    assert [epoch["gradient_computations"] for epoch in info["epochs"]] == [2 * 2 * 3, 3 * 2 * 3]
+    last = info["epochs"][-1]
+    for name in ("loss", "matthews_correlation", "ece"):
+        assert last[f"eval_{name}"] == info["metrics"][name]
+        assert last[f"eval_holdout_{name}"] == info["metrics"][f"{name}_holdout"]
+    table = made_glue.examples("cola", "train").to_dict("records")
+    held_out = np.sort(np.random.default_rng(3).permutation(len(table))[:6])
+    logits, labels = evaluated_again(tmp_path, [table[index] for index in held_out])
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels))
+    assert last["eval_holdout_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_regression_has_no_calibration(made, tmp_path):
+    made_glue.write_parquet(tmp_path / "data", "stsb")
+    args = [*recipe_args(made, "adamw", tmp_path / "out", task="stsb"), f"--data_dir={tmp_path / 'data'}"]
+    assert "ece" not in train_and_measure(run_glue, args, 0, 0, 0)["train_info"]["metrics"]
+
+
 def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):
-    command = ["--tasks", "cola", "--methods", "sampa-0", "--seeds", "1", "--label_noise", "7"]
-    command += ["--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--runs_dir", str(tmp_path / "runs")]
-    command += ["--nproc_per_node", "2"]
+    path = write_study_file(
+        tmp_path, tasks=["cola"], methods=["sampa-0"], seeds=[1], options={"label_noise": 7}, nproc_per_node=2
+    )
+    command = [str(path), "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--folder", str(tmp_path)]
     assert run_main(GLUE, command) == 1
-    record = json.loads((tmp_path / "runs" / "cola" / "sampa-0" / "seed-1.json").read_text())
-    assert "ValueError: label_noise=7.0: must be from 0 to 1." in record["error"]
-    shown = failure_table(Study(GLUE, tmp_path / "runs"))
-    assert "| cola | sampa-0 | 1 | `ValueError: label_noise=7.0: must be from 0 to 1.` |" in shown
+    record = json.loads((tmp_path / "results/study/cola/sampa-0/seed-1.json").read_text())
+    assert "error: label_noise=7.0: must be from 0 to 1." in record["error"].splitlines()
+    shown = failure_table(Study(GLUE, read_study(path), tmp_path))
+    assert "| cola | sampa-0 | 1 | `error: label_noise=7.0: must be from 0 to 1.` |" in shown
 
 
-def test_rho_is_chosen_on_held_out_examples_and_used(made, tmp_path, capsys):
-    rho_file = tmp_path / "tiny.yaml"
-    common = ["--tasks", "cola", "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--epochs", "1"]
-    common += ["--max_length", "16", "--sharpness_examples", "0"]
-    choice = ["--rhos", "0.02", "0.1", "--holdout", "0.25", "--rho_file", str(rho_file)]
-    assert rho_main(GLUE, [*common, *choice, "--jobs", "2", "--runs_dir", str(tmp_path / "choice")]) == 0
-    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "choice").glob("cola/*/seed-1.json"))]
-    assert [record["rho"] for record in records] == [0.02, 0.1]
-    for record in records:
-        # 24 examples, a quarter held out; the validation split has 13 and must not be seen.
-        assert record["meta_info"]["data"] == {"train_samples": 18, "eval_samples": {"eval_samples": 6}}
-        assert record["meta_info"]["training"]["sam_config"]["rho"] == record["rho"]
-    chosen = yaml.safe_load(rho_file.read_text())["rho"]["cola"]
-    metrics = {record["rho"]: record["train_info"]["metrics"] for record in records}
-    scores = {rho: (-found["matthews_correlation"], found["loss"]) for rho, found in metrics.items()}
-    assert chosen == min(scores, key=scores.get)
+def test_what_is_chosen_on_held_out_examples_is_used(made, tmp_path, capsys):
+    rates = {"option": "learning_rate", "values": ["1e-4", "1e-2"], "with": "adamw", "for": ["adamw"]}
+    rhos = {"option": "rho", "values": [0.02, 0.1], "with": "sam", "for": ["sampa-0"]}
+    path = write_study_file(
+        tmp_path,
+        tasks=["cola"],
+        methods=["adamw", "sam", "sampa-0"],
+        seeds=[1, 4],
+        epochs=1,
+        options={
+            "max_length": 16,
+            "per_device_train_batch_size": 8,
+            "warmup_steps": 0,
+            "holdout": 0.25,
+            "holdout_beside": True,
+        },
+        nproc_per_node=2,
+        sharpness_examples=0,
+        choose=[rates, rhos],
+    )
+    command = [str(path), "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--folder", str(tmp_path)]
+    command += ["--methods", "adamw", "sampa-0", "--seeds", "4", "--jobs", "2"]
+    assert run_main(GLUE, command) == 0
+    chosen = {}
+    for option, method in (("rho", "sam"), ("learning_rate", "adamw")):
+        scores = {}
+        for file in (tmp_path / "choices" / "study" / method / "cola").glob(f"{option}-*/seed-1.json"):
+            record = json.loads(file.read_text())
+            # 24 examples, a quarter held out; the validation split has 13 and must not be seen.
+            assert record["meta_info"]["data"] == {"train_samples": 18, "eval_samples": {"eval_samples": 6}}
+            training = record["meta_info"]["training"]
+            value = training["sam_config"]["rho"] if option == "rho" else training["learning_rate"]
+            assert float(file.parent.name.removeprefix(f"{option}-")) == value
+            metrics = record["train_info"]["metrics"]
+            scores[value] = (-metrics["matthews_correlation"], metrics["loss"])
+        assert len(set(scores.values())) == 2
+        chosen[option] = min(scores, key=scores.get)
 
-    runs = [*common, "--methods", "sampa-0", "--seeds", "4", "--rho_file", str(rho_file), "--nproc_per_node", "2"]
-    runs += ["--runs_dir", str(tmp_path / "runs")]
-    assert run_main(GLUE, runs) == 0
-    path = tmp_path / "runs" / "cola" / "sampa-0" / "seed-4.json"
-    record = json.loads(path.read_text())
-    assert record["meta_info"]["training"]["sam_config"]["rho"] == record["rho"] == chosen
-    assert record["meta_info"]["processes"] == 2
-    assert record["meta_info"]["data"]["eval_samples"] == {"eval_samples": 13}
-    # One update of two gradients, side by side, and the first lookahead gradient, which both ranks compute.
-    assert record["train_info"]["gradient_computations"] == 2 * record["train_info"]["updates"] + 2
+    records = {m: tmp_path / f"results/study/cola/{m}/seed-4.json" for m in ("adamw", "sampa-0")}
+    adamw, sampa = (json.loads(file.read_text()) for file in records.values())
+    assert adamw["meta_info"]["training"]["learning_rate"] == chosen["learning_rate"]
+    assert sampa["meta_info"]["training"]["sam_config"]["rho"] == sampa["rho"] == chosen["rho"]
+    assert sampa["meta_info"]["training"]["learning_rate"] == 2e-5
+    assert sampa["meta_info"]["processes"] == 2
+    assert sampa["meta_info"]["data"]["eval_samples"] == {"eval_samples": 13, "eval_samples_holdout": 6}
+    assert sampa["train_info"]["epochs"][-1]["eval_holdout_loss"] == sampa["train_info"]["metrics"]["loss_holdout"]
+    # Two gradients an update, side by side, and the first lookahead gradient, which both ranks compute.
+    assert sampa["train_info"]["gradient_computations"] == 2 * sampa["train_info"]["updates"] + 2
     for hidden in (str(tmp_path), str(made), str(REPOSITORY)):
-        assert hidden not in path.read_text()
-    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+        assert all(hidden not in file.read_text() for file in records.values())
+    assert not list((tmp_path / "results").rglob("*.safetensors"))
+    assert write_report(GLUE, tmp_path).read_text().count("2 finished, 0 failed, 4 missing") == 1
 
     capsys.readouterr()
-    assert run_main(GLUE, runs) == 0
+    assert run_main(GLUE, command) == 0
     assert "started" not in capsys.readouterr().out

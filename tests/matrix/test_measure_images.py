@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_cifar
 import torch
-from cifar_benchmark import CIFAR
-from cifar_data import load_cifar
-from cifar_tasks import TASKS
-from image_examples import ImageExamples
-from matrix.command_line import run_main
-from matrix.measure import train_and_measure
 from transformers import AutoImageProcessor, AutoModelForImageClassification, default_data_collator
 
+import run_cifar
 from hf_sam.diagnostics import worst_case_sharpness
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.images.data import load_cifar
+from hf_sam_recipes.images.examples import ImageExamples
+from hf_sam_recipes.images.tasks import TASKS
+from hf_sam_recipes.matrix.command_line import run_main
+from hf_sam_recipes.matrix.measure import train_and_measure
 
 from ..cifar import made_cifar
 from ..conftest import REPOSITORY
+from .studies import write_study_file
 
 
 UPDATES = 4  # 60 images in batches of 16
@@ -56,12 +57,12 @@ def test_measured_like_any_recipe(made, tmp_path):
     info = measured["train_info"]
     assert info["updates"] == UPDATES
     assert info["gradient_computations"] == 2 * UPDATES
-    assert set(info["metrics"]) == {"accuracy", "top5_accuracy", "loss"}
+    assert set(info["metrics"]) == {"accuracy", "top5_accuracy", "loss", "ece"}
     assert measured["meta_info"]["data"] == {"train_samples": 60, "eval_samples": {"eval_samples": 25}}
 
     metrics = run_cifar.main(recipe_args(made, tmp_path / "alone"))
-    for name, value in info["metrics"].items():
-        assert metrics[f"eval_{name}"] == value
+    for name in ("accuracy", "top5_accuracy", "loss"):
+        assert metrics[f"eval_{name}"] == info["metrics"][name]
     models = [AutoModelForImageClassification.from_pretrained(tmp_path / name) for name in ("measured", "alone")]
     for one, other in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(one, other)
@@ -81,11 +82,19 @@ def test_sharpness_is_on_training_images_as_they_are(made, tmp_path):
 
 
 def test_the_runner_runs_images(made, tmp_path):
-    command = ["--tasks", "cifar10", "--methods", "sampa-0.2", "--seeds", "5", "--epochs", "1"]
-    command += ["--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--runs_dir", str(tmp_path / "runs")]
-    options = ["--nproc_per_node", "2", "--dataloader_num_workers", "1", "--sharpness_examples", "0"]
-    assert run_main(CIFAR, [*command, *options]) == 0
-    record = json.loads((tmp_path / "runs/cifar10/sampa-0.2/seed-5.json").read_text())
+    path = write_study_file(
+        tmp_path,
+        tasks=["cifar10"],
+        methods=["sampa-0.2"],
+        seeds=[5],
+        epochs=1,
+        options={"dataloader_num_workers": 1},
+        nproc_per_node=2,
+        sharpness_examples=0,
+    )
+    command = [str(path), "--model", str(made / "tiny"), "--data_dir", str(made / "data"), "--folder", str(tmp_path)]
+    assert run_main(CIFAR, command) == 0
+    record = json.loads((tmp_path / "results/study/cifar10/sampa-0.2/seed-5.json").read_text())
     assert record["status"] == "finished"
     assert record["meta_info"]["processes"] == 2
     # One update of two gradients, side by side, and the first lookahead gradient, which both ranks compute.

@@ -13,8 +13,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from hf_sam_recipes.benchmarks.cifar import CIFAR
+from hf_sam_recipes.benchmarks.glue import GLUE
+from hf_sam_recipes.matrix.records import RecordStore
+from hf_sam_recipes.matrix.report import write_report
+
 from ..conftest import REPOSITORY
 from .made_records import GRADIENTS, SEEDS, TASKS, made_record, write_study
+from .studies import write_study_file
 
 
 METRIC = {"cola": "matthews_correlation", "rte": "accuracy", "qqp": "combined_score", "qnli": "accuracy"}
@@ -36,9 +42,7 @@ def gaps(tmp_path_factory):
 
 
 def report_on(folder: Path, *gaps) -> tuple[dict, str]:
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
-
+    write_study_file(folder)
     records = write_study(folder / "results" / "study", *gaps)
     return records, write_report(GLUE, folder).read_text()
 
@@ -178,8 +182,6 @@ def test_one_seed_has_no_interval(tmp_path):
 
 
 def test_a_run_that_diverged_counts_as_no_score(tmp_path):
-    from matrix.records import RecordStore
-
     _, text = report_on(tmp_path)
     record = made_record("rte", "sam", 1)
     record["train_info"]["metrics"]["accuracy"] = float("nan")
@@ -192,9 +194,6 @@ def test_a_run_that_diverged_counts_as_no_score(tmp_path):
 
 
 def report_on_existing(folder: Path) -> tuple[None, str]:
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
-
     return None, write_report(GLUE, folder).read_text()
 
 
@@ -207,6 +206,7 @@ def test_the_same_records_give_the_same_bytes_anywhere(tmp_path):
     ]
     written = []
     for folder, environment in zip(folders, environments, strict=True):
+        write_study_file(folder)
         write_study(folder / "results" / "study", GAPS, FAILED)
         command = [sys.executable, str(REPOSITORY / "glue_runs" / "report.py"), "--folder", str(folder)]
         subprocess.run(command, cwd=tmp_path, env={**os.environ, **environment}, check=True)
@@ -230,18 +230,12 @@ def chunks(png: bytes) -> set[str]:
     return kinds
 
 
-@pytest.mark.parametrize("name", ["GLUE", "CIFAR"])
-def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
+@pytest.mark.parametrize("benchmark", [GLUE, CIFAR], ids=lambda benchmark: benchmark.title)
+def test_the_committed_report_is_that_of_the_committed_records(benchmark, tmp_path):
     """The plots as well, with the version of matplotlib that has drawn them."""
-    from cifar_benchmark import CIFAR
-    from glue_benchmark import GLUE
-    from matrix.report import write_report
-
-    benchmark = {"GLUE": GLUE, "CIFAR": CIFAR}[name]
     committed = REPOSITORY / benchmark.folder
-    if (committed / "results").is_dir():
-        ignore = shutil.ignore_patterns(".scratch")
-        shutil.copytree(committed / "results", tmp_path / "results", ignore=ignore)
+    ignore = shutil.ignore_patterns(".scratch", "README.md", "plots")
+    shutil.copytree(committed, tmp_path, ignore=ignore, dirs_exist_ok=True)
     assert write_report(benchmark, tmp_path).read_text() == (committed / "README.md").read_text()
     drawn, there = ({path.name: path for path in (f / "plots").glob("*.png")} for f in (tmp_path, committed))
     assert drawn.keys() == there.keys()
@@ -251,6 +245,8 @@ def test_the_committed_report_is_that_of_the_committed_records(name, tmp_path):
 
 def test_two_studies_stand_side_by_side(tmp_path):
     """Each cell is the score, and the difference to the baseline of its own study."""
+    for name in ("clean", "noise"):
+        write_study_file(tmp_path, name)
     studies = {"clean": write_study(tmp_path / "results" / "clean")}
     without = {(task, "adamw-2x", seed) for task in TASKS for seed in SEEDS}
     studies["noise"] = write_study(tmp_path / "results" / "noise", {("rte", "sam", 2), *without})
@@ -272,11 +268,99 @@ def test_two_studies_stand_side_by_side(tmp_path):
 
 
 def test_runs_with_other_settings_are_refused(tmp_path):
-    from matrix.records import RecordStore
-
+    write_study_file(tmp_path)
     write_study(tmp_path / "results" / "study")
     record = made_record("rte", "sam", 1)
     record["meta_info"]["settings"]["model"] = "other"
     RecordStore(tmp_path / "results" / "study").write("rte/sam/seed-1", record)
     with pytest.raises(ValueError, match="different settings"):
         report_on_existing(tmp_path)
+
+
+def test_records_without_a_study_are_refused(tmp_path):
+    write_study_file(tmp_path, "studie")
+    write_study(tmp_path / "results" / "study")
+    with pytest.raises(ValueError, match=r"study 'study': did you mean 'studie'\?"):
+        report_on_existing(tmp_path)
+
+
+def test_a_study_without_records_is_announced(tmp_path):
+    write_study_file(tmp_path, "later", question="And then?", notes="- Soon.")
+    _, text = report_on(tmp_path)
+    section = text.partition("## later\n")[2]
+    for part in ("And then?", "python glue_runs/run.py later", "- Soon.", "No runs yet"):
+        assert part in section
+    assert "## All studies" not in text
+
+
+def test_the_report_begins_with_what_was_found(whole):
+    records, text = whole
+    first = text.splitlines()[2]
+    assert first.startswith("- [A study](#study): at equal gradients, against `adamw-2x`: `sam` ")
+    better, worse = 0, 0
+    for task in TASKS:
+        pair = scores(records, task, "sam"), scores(records, task, "adamw-2x")
+        low, high = scipy.stats.ttest_rel(*pair).confidence_interval(0.95)
+        better, worse = better + (low > 0), worse + (high < 0)
+    averages = [np.mean([scores(records, task, m) for task in TASKS], axis=0) for m in ("sam", "adamw-2x")]
+    found = f"`sam` {interval(*averages)} (by task: {better} better, {worse} worse, {4 - better - worse} undecided)"
+    assert found in first
+    assert table(text, "Difference at equal gradients")["average of 4"]["sam"] == interval(*averages)
+
+
+def test_equal_cost_is_that_of_the_nearest_stock_run(tmp_path):
+    """SAM takes as many gradients as `adamw-2x`, but here as few seconds as `adamw`; SAMPa-0 takes neither."""
+    records = write_study(tmp_path / "results" / "study")
+    seconds = {"adamw": 10.0, "adamw-2x": 20.0, "sam": 11.0, "sampa-0": 30.0, "sampa-0.1": 19.0}
+    for (task, method, seed), record in records.items():
+        record["train_info"]["train_seconds"] = seconds[method]
+        RecordStore(tmp_path / "results" / "study").write(f"{task}/{method}/seed-{seed}", record)
+    write_study_file(tmp_path)
+    _, text = report_on_existing(tmp_path)
+    cells = table(text, "Difference at equal seconds")["CoLA"]
+    assert cells["sampa-0"] == "missing"
+    for method, other, ratio in (("sam", "adamw", "1.10"), ("sampa-0.1", "adamw-2x", "0.95")):
+        expected = interval(scores(records, "cola", method), scores(records, "cola", other))
+        assert cells[method] == f"{expected} to {other} ({ratio}×)"
+    assert set(cells) == {"task", "sam", "sampa-0", "sampa-0.1"}
+
+
+def test_early_stopping_reads_the_metric_where_the_held_out_one_is_best(tmp_path):
+    records = write_study(tmp_path / "results" / "study")
+    for (task, method, seed), record in records.items():
+        for place, epoch in enumerate(record["train_info"]["epochs"]):
+            # The first epoch is best for odd seeds; for even ones the metrics are equal, and the loss decides.
+            epoch[f"eval_holdout_{METRIC[task]}"] = 0.5 - place * (seed % 2) * 0.1
+            epoch["eval_holdout_loss"] = 1.0 - place * 0.5
+            epoch["eval_ece"] = 0.25 + 0.1 * place
+        RecordStore(tmp_path / "results" / "study").write(f"{task}/{method}/seed-{seed}", record)
+    write_study_file(tmp_path)
+    _, text = report_on_existing(tmp_path)
+    stopped = {
+        method: np.array(
+            [
+                100 * records["rte", method, seed]["train_info"]["epochs"][0 if seed % 2 else 1]["eval_accuracy"]
+                for seed in SEEDS
+            ]
+        )
+        for method in ("adamw", "sam")
+    }
+    expected = f"{stopped['sam'].mean():.2f} ± {scipy.stats.sem(stopped['sam']):.2f}"
+    assert table(text, "Scores with early stopping")["RTE"]["sam"] == expected
+    after = text.partition("Difference to adamw, which is stopped early too:")[2]
+    assert table(f"\n### Here\n{after}", "Here")["RTE"]["sam"] == interval(stopped["sam"], stopped["adamw"])
+    after = text.partition("Expected calibration error, 15 bins of confidence:")[2]
+    assert table(f"\n### Here\n{after}", "Here")["RTE"]["sam"] == "0.3500 ± 0.0000"
+
+
+def test_what_was_tried_stands_beside_what_was_chosen(tmp_path):
+    choice = {"option": "rho", "values": [0.02, 0.1], "with": "sam", "for": ["sam"], "options": {"holdout": 0.1}}
+    write_study_file(tmp_path, choose=[choice])
+    write_study(tmp_path / "results" / "study")
+    for value, loss in (("0.02", 0.5), ("0.1", 0.25)):
+        record = made_record("rte", "sam", 1)
+        record["train_info"]["metrics"] = {"accuracy": 0.75, "loss": loss}
+        RecordStore(tmp_path / "choices" / "study" / "sam").write(f"rte/rho-{value}/seed-1", record)
+    _, text = report_on_existing(tmp_path)
+    row = {"task": "RTE", "0.02": "75.00 (0.5000)", "0.1": "**75.00 (0.2500)**"}
+    assert table(text, "Choice of rho for sam") == {"RTE": row}

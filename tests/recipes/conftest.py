@@ -1,33 +1,11 @@
 """Made-up GLUE, in the formats in which the real one is distributed."""
 
-from pathlib import Path
-
-import pytest
-
+from ..folders import made_folder
 from . import made_glue
 
 
-@pytest.fixture(scope="session")
-def parquet_folder(tmp_path_factory) -> Path:
-    """All nine tasks as parquet files with the Hub's columns."""
-    folder = tmp_path_factory.mktemp("parquet")
-    for task in made_glue.TASKS:
-        made_glue.write_parquet(folder, task)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tsv_folder(tmp_path_factory) -> Path:
-    """The same examples as the official TSV files."""
-    folder = tmp_path_factory.mktemp("tsv")
-    for task in made_glue.TASKS:
-        made_glue.write_tsv(folder, task)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory) -> Path:
-    """A tiny BERT without dropout, so that runs on one and two ranks can be compared."""
-    folder = tmp_path_factory.mktemp("model")
-    made_glue.write_model(folder, dropout=0.0)
-    return folder
+# All nine tasks as parquet files with the Hub's columns, and the same examples as the official TSV files.
+parquet_folder = made_folder(made_glue.write_parquet, made_glue.TASKS)
+tsv_folder = made_folder(made_glue.write_tsv, made_glue.TASKS)
+# A tiny BERT without dropout, so that runs on one and two ranks can be compared.
+model_folder = made_folder(made_glue.write_model, [0.0])

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 
-# Hub's columns and class names, written down a second time: the table in recipes/glue_tasks.py is what is tested.
+# Hub's columns and class names, written down a second time: the table of the recipes is what is tested.
 COLUMNS = {
     "cola": ["sentence"],
     "sst2": ["sentence"],

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from common.examples import ExampleArguments, corrupt_labels, hold_out, take_sample
 from datasets import Dataset, NamedSplit
+
+from hf_sam_recipes.common.examples import ExampleArguments, corrupt_labels, hold_out, take_sample
 
 
 NUMBERS = Dataset.from_dict({"number": list(range(100))})
@@ -45,7 +46,29 @@ def test_what_is_held_out_is_not_called_by_the_name_of_another_split():
     assert (str(train.split), str(evaluation[""].split)) == ("train", "train_held_out")
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.999])
+def test_so_many_can_be_held_out_beside_the_evaluation_split():
+    dataset = Dataset.from_dict({"idx": list(range(100)), "label": [0, 1] * 50})
+    arguments = ExampleArguments(max_train_samples=50, holdout=20, holdout_beside=True, label_noise=1.0)
+    train, evaluation = arguments.choose(dataset, {"": dataset}, seed=3, num_classes=2)
+    # The evaluation split comes last, as the one whose plots stay.
+    assert [(name, len(split)) for name, split in evaluation.items()] == [("_holdout", 20), ("", 100)]
+    assert not set(train["idx"]) & set(evaluation["_holdout"]["idx"])
+    assert len(train) == 30
+    # What is held out has the right labels.
+    assert all(
+        idx % 2 == label
+        for idx, label in zip(*(evaluation["_holdout"][name] for name in ("idx", "label")), strict=True)
+    )
+    assert all(idx % 2 != label for idx, label in zip(train["idx"], train["label"], strict=True))
+    # The same examples are trained on where the held-out ones are evaluated instead.
+    alone = ExampleArguments(max_train_samples=50, holdout=20, label_noise=1.0).choose(dataset, {}, 3, 2)
+    assert alone[0]["idx"] == train["idx"]
+    assert alone[1][""]["idx"] == evaluation["_holdout"]["idx"]
+    with pytest.raises(ValueError, match="holdout_beside=True needs a holdout"):
+        ExampleArguments(holdout_beside=True).choose(dataset, {}, seed=3, num_classes=2)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.999, 100])
 def test_hold_out_must_leave_both_parts(fraction):
     with pytest.raises(ValueError, match=f"holdout={fraction}"):
         hold_out(NUMBERS, fraction, seed=0)

@@ -4,8 +4,9 @@ import shutil
 
 import pandas as pd
 import pytest
-from glue_data import MRPC_DEV_IDS, MRPC_RAW, load_glue
-from glue_tasks import TASKS, find_task
+
+from hf_sam_recipes.glue.data import MRPC_DEV_IDS, MRPC_RAW, load_glue
+from hf_sam_recipes.glue.tasks import TASKS, find_task
 
 from . import made_glue
 

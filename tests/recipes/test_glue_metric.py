@@ -6,10 +6,11 @@ import evaluate
 import numpy as np
 import pytest
 import requests
-from common import metrics
-from glue_metric import GlueMetric
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
+
+from hf_sam_recipes.common import metrics
+from hf_sam_recipes.glue.metric import GlueMetric
 
 from . import made_glue
 

@@ -3,8 +3,9 @@
 import math
 
 import pytest
-import run_glue
 import torch
+
+import run_glue
 
 from . import made_glue
 

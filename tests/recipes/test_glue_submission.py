@@ -1,9 +1,10 @@
 """Predictions, and the files that gluebenchmark.com takes."""
 
-import glue_tasks
 import numpy as np
 import pytest
-from glue_tasks import TASKS
+
+from hf_sam_recipes.glue import tasks as glue_tasks
+from hf_sam_recipes.glue.tasks import TASKS
 
 
 EXPECTED = {

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
-from common.options import parse_recipe
 from transformers import TrainingArguments
 
 from hf_sam import SAMConfig
+from hf_sam_recipes.common.options import parse_recipe
 
 
 @dataclass

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import run_glue
 import torch
 import transformers
 from huggingface_hub import ModelCard
@@ -15,6 +14,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import run_glue
 from tests.hub.card_rules import section
 
 from . import made_glue

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-import run_glue
 import torch
 from safetensors.torch import load_file
 
+import run_glue
 from tests.distributed.launch import start
 
 

@@ -1,0 +1,52 @@
+"""Reading models: mistakes that name the option, and what a model calls its outputs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PretrainedConfig
+
+
+@contextmanager
+def reading_model(name: str) -> Iterator[None]:
+    """
+    Around every `from_pretrained(name)`.
+
+    Raises:
+        `ValueError`: there is no such model, or a file of it is missing or broken, or its head does not fit the task.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+            reason = "no such folder"
+        else:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"model_name_or_path={name!r}: {reason}; give a folder with a model, or the name of one on the Hub."
+        ) from error
+    except RuntimeError as error:
+        # The host has logged which weights they are.
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ValueError(
+            f"model_name_or_path={name!r}: weights of another size, those of a head for another task or data set; "
+            "--ignore_mismatched_sizes true draws them anew."
+        ) from error
+
+
+def name_classes(config: PretrainedConfig, labels: Sequence[str], task: str, for_training: bool) -> None:
+    """
+    Write the classes of a task into a model's configuration.
+
+    Raises:
+        `ValueError`: a model that is only to be evaluated has the same classes in another order.
+    """
+    present = [str(label).lower() for label in config.id2label.values()]
+    if not for_training and present != list(labels) and sorted(present) == sorted(labels):
+        raise ValueError(
+            f"{config.name_or_path}: its classes are {present}, those of {task} are {list(labels)}. Evaluated like "
+            "this, its right answers would count as wrong ones: fine-tune it first (--do_train)."
+        )
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}

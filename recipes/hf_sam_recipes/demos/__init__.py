@@ -1,0 +1,1 @@
+"""What the demos share, and the sentences that one of them makes up."""

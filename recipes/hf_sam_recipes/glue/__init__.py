@@ -1,0 +1,1 @@
+"""GLUE: where its sentences are and what is measured on them."""
