@@ -1,5 +1,6 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
+from .ascent_losses import register_ascent_loss
 from .checkpoints import get_last_checkpoint
 from .config import SAMConfig
 from .diagnostics import SAMPaSimilarity, WindowCallback
@@ -19,6 +20,7 @@ __all__ = [
     "WindowCallback",
     "__version__",
     "get_last_checkpoint",
+    "register_ascent_loss",
     "register_method",
     "register_perturbation",
 ]

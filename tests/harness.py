@@ -25,6 +25,7 @@ class TinyModel(nn.Module):
         self,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        layer_norm: bool = False,
         unused: bool = False,
         frozen: bool = False,
         explode_at: Sequence[int] = (),
@@ -35,7 +36,7 @@ class TinyModel(nn.Module):
         # The passes, counted from 0, whose gradient is not finite on one rank.
         self.explode_at, self.explode_on_rank, self.passes = explode_at, explode_on_rank, 0
         self.inner = nn.Linear(FEATURES, width)
-        self.norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+        self.norm = nn.BatchNorm1d(width) if batch_norm else nn.LayerNorm(width) if layer_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.outer = nn.Linear(width, CLASSES)
         if unused:

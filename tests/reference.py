@@ -1,11 +1,11 @@
 """The algorithms once more, independently: plain float64 formulas on arrays, without hf_sam and without Trainer.
 
-Weights are the dictionary of `TinyModel` without dropout and BatchNorm. A window is a list over ranks of a list over
-micro-batches of (x, labels).
+Weights are the dictionary of `TinyModel` without dropout and BatchNorm; it may have LayerNorm. A window is a list over
+ranks of a list over micro-batches of (x, labels).
 """
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, layer_norm
 
 
 # Some versions of the host divide the gradient once more by the accumulation steps; `divide_as` takes note of it.
@@ -20,7 +20,10 @@ def batch_gradient(w, batch, divisor):
     """Gradient of the batch's mean loss over `divisor`."""
     w = {name: value.detach().requires_grad_() for name, value in w.items()}
     x, labels = batch
-    logits = torch.tanh(x @ w["inner.weight"].T + w["inner.bias"]) @ w["outer.weight"].T + w["outer.bias"]
+    hidden = x @ w["inner.weight"].T + w["inner.bias"]
+    if "norm.weight" in w:
+        hidden = layer_norm(hidden, hidden.shape[-1:], w["norm.weight"], w["norm.bias"])
+    logits = torch.tanh(hidden) @ w["outer.weight"].T + w["outer.bias"]
     loss = cross_entropy(logits, labels) / divisor
     return dict(zip(w, torch.autograd.grad(loss, list(w.values())), strict=True))
 
@@ -74,7 +77,7 @@ class Optimizer:
         return self.lr * (self.updates - self.t) / self.updates
 
     def decay_of(self, name):
-        return self.decay if name.endswith("weight") else 0.0
+        return 0.0 if name.endswith("bias") or name.startswith("norm.") else self.decay
 
     def step(self, w, g):
         clip = torch.clamp(self.max_norm / (norm(g) + 1e-6), max=1.0)

@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .contents import naming_files
+from .contents import FileError, naming_files
+from .method_state import SAM_STATE_NAME, has_count, load_state, save_state
 from .renamed_weights import load_renamed_weights
-from .state import SAM_STATE_NAME, read_options, read_state, write_state
+from .state import explain_absence, read_options, state_problem
 
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,8 @@ logger = logging.getLogger(__name__)
 class CheckpointMixin:
     """
     The part of [`SAMTrainerMixin`] that saves and loads. A checkpoint is one of the stock Trainer, with
-    `sam_config.json` and, if the method or the perturbation has a state, `sam_state.safetensors`.
+    `sam_config.json` and, if the method or the perturbation has a state, `sam_state.safetensors`, or a file of each
+    rank where ranks differ (`sam_state_0.safetensors`, ...).
     """
 
     def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -26,10 +28,10 @@ class CheckpointMixin:
 
     def _save_optimizer_and_scheduler(self, output_dir: str, *args: Any, **kwargs: Any) -> None:
         super()._save_optimizer_and_scheduler(output_dir, *args, **kwargs)
-        names = {weight: name for name, weight in self._named_weights().items()}
-        state = self.sam_method.state_dict(names)
-        if self.args.should_save:
-            write_state(output_dir, state)
+        if self.args.should_save or self._state_of_rank:
+            names = {weight: name for name, weight in self._named_weights().items()}
+            state = self.sam_method.state_dict(names)
+            save_state(state, output_dir, self.args.process_index, self.args.world_size, self._state_of_rank)
 
     # What came is passed on as it came, since hosts have signatures of their own.
 
@@ -51,6 +53,10 @@ class CheckpointMixin:
         return named
 
     @property
+    def _state_of_rank(self) -> bool:
+        return self.args.world_size > 1 and self.sam_method.state_of_rank
+
+    @property
     def _sharded_by_host(self) -> bool:
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
@@ -62,18 +68,25 @@ class CheckpointMixin:
         method = self.sam_method
         if not method.keeps_state:
             return
+        state = load_state(checkpoint, self.args.process_index, self.args.world_size, self._state_of_rank)
+        if not state:
+            explain_absence(checkpoint, self.sam_config.method)
+            return
         weights = self._named_weights()
-        stepped = getattr(self.optimizer, "optimizer", self.optimizer).state
-        state = read_state(
-            checkpoint,
-            self.sam_config.method,
+        stepped = () if has_count(checkpoint) else getattr(self.optimizer, "optimizer", self.optimizer).state
+        problem = state_problem(
+            state,
             weights,
             stepped=[name for name, weight in weights.items() if weight in stepped],
             may_overflow=self.accelerator.scaler is not None,
         )
-        if state:
-            with naming_files(checkpoint, SAM_STATE_NAME):
-                method.load_state_dict(state, weights)
+        if problem:
+            raise FileError(
+                f"{checkpoint}: {SAM_STATE_NAME} does not fit: {problem}. The run would silently go on otherwise than "
+                "before: resume from another checkpoint."
+            )
+        with naming_files(checkpoint, "sam_state*.safetensors"):
+            method.load_state_dict(state, weights)
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
         before = read_options(checkpoint)

@@ -1,4 +1,4 @@
-"""The file of a method's state: in go tensors by name, out come the same ones, or what is wrong with them.
+"""Does the state of a method fit the run that goes on? In go tensors by name, out comes what is wrong with them.
 
 A run that went on with another state, or without it, would end with other weights, and nobody would notice.
 """
@@ -8,65 +8,22 @@ import logging
 import os
 from collections.abc import Collection
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
-from .contents import FileError, naming_files
+from .contents import FileError
 from .manifest import MANIFEST_NAME
+from .method_state import SAM_STATE_NAME
 
 
 logger = logging.getLogger(__name__)
 
 SAM_CONFIG_NAME = "sam_config.json"
-SAM_STATE_NAME = "sam_state.safetensors"
-COUNT = "tensors"
 
 
-def write_state(checkpoint: str, state: dict[str, Tensor]) -> None:
-    """No file if there is nothing to keep, also where the run of before has left one."""
-    path = os.path.join(checkpoint, SAM_STATE_NAME)
-    if state:
-        tensors = {name: value.contiguous() for name, value in state.items()}
-        safetensors.torch.save_file(tensors, path, metadata={COUNT: str(len(tensors))})
-    elif os.path.isfile(path):
-        os.remove(path)
-
-
-def read_state(
-    checkpoint: str, method: str, weights: dict[str, Tensor], stepped: Collection[str], may_overflow: bool
-) -> dict[str, Tensor]:
+def explain_absence(checkpoint: str, method: str) -> None:
     """
-    Args:
-        checkpoint (`str`): a whole checkpoint.
-        method (`str`): the method that goes on, one that keeps a state.
-        weights (`dict[str, Tensor]`): name -> trainable weight.
-        stepped (`Collection[str]`): the names of those that the optimizer has stepped.
-        may_overflow (`bool`): under fp16 a state may be infinite, which the method knows.
-
-    Returns:
-        `dict[str, Tensor]`: empty if the method had no state when the checkpoint was written.
-
-    Raises:
-        `ValueError`: the file is missing, cannot be read, is empty, or does not fit the weights.
+    Of a state that `method` keeps. Raises `ValueError`, in the middle of a run of that method, or warns.
     """
-    path = os.path.join(checkpoint, SAM_STATE_NAME)
-    if not os.path.isfile(path):
-        _explain_absence(checkpoint, method)
-        return {}
-    with naming_files(checkpoint, SAM_STATE_NAME):
-        with safetensors.safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {}).get(COUNT)
-        state = safetensors.torch.load_file(path)
-    problem = _problem(state, written, weights, stepped, may_overflow)
-    if problem:
-        raise FileError(
-            f"{path}: {problem}. With it, the run would silently go on otherwise: resume from another checkpoint."
-        )
-    return state
-
-
-def _explain_absence(checkpoint: str, method: str) -> None:
     if os.path.isfile(os.path.join(checkpoint, MANIFEST_NAME)):
         # A file that had been written would be missed there.
         return
@@ -82,19 +39,21 @@ def _explain_absence(checkpoint: str, method: str) -> None:
     )
 
 
-def _problem(
-    state: dict[str, Tensor],
-    written: str | None,
-    weights: dict[str, Tensor],
-    stepped: Collection[str],
-    may_overflow: bool,
+def state_problem(
+    state: dict[str, Tensor], weights: dict[str, Tensor], stepped: Collection[str], may_overflow: bool
 ) -> str | None:
-    if not state:
-        return "it holds nothing"
-    if written is not None and written != str(len(state)):
-        return f"it holds {len(state)} tensors of {written}"
+    """
+    Args:
+        state (`dict[str, Tensor]`): of a method; by the name of a weight, or of its own.
+        weights (`dict[str, Tensor]`): name -> trainable weight.
+        stepped (`Collection[str]`): names that the state has to have: of weights that the optimizer has stepped.
+        may_overflow (`bool`): under fp16 a state may be infinite, which the method knows.
+
+    Returns:
+        `str` or `None`: what does not fit.
+    """
     ours = [name for name in state if name in weights]
-    missing = sorted(set(stepped) - set(ours)) if ours and written is None else []
+    missing = sorted(set(stepped) - set(ours)) if ours else []
     if missing:
         return f"it holds nothing for {missing[0]!r}, which has been trained"
     for name in ours:

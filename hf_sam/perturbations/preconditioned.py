@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, AdamW
 
 from ..components import Conflict, Description
+from ..optimizer_checks import class_names
 from ..options import option
 from ..setting import Setting
 from .base import Ascent, Perturbation
@@ -25,8 +25,7 @@ OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 def _without_second_moment(setting: Setting) -> str | None:
     if setting.optimizer_class is None:
         return None if setting.optimizer_name in OPTIMIZERS else f"optim={setting.optimizer_name!r}"
-    known = issubclass(setting.optimizer_class, (Adam, AdamW))
-    return None if known else setting.optimizer_class.__name__
+    return None if class_names(setting) & {"Adam", "AdamW"} else setting.optimizer_class.__name__
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class Preconditioned(Perturbation):
             found=_without_second_moment,
             why="whose second moment is not known",
             instead=f"use one of {', '.join(OPTIMIZERS)}, or another perturbation",
+            kind="An optimizer that is not AdamW or Adam",
         ),
     )
 
