@@ -118,11 +118,11 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WindowCallback)]
 
     def _engine(self, model: nn.Module, window: Window, kwargs: dict[str, Any]) -> GradientEngine:
-        host_step, flos_of = super().training_step, super().floating_point_ops
+        host_step = super().training_step
 
         def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
             self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
-            self.current_flos += flos_of(micro_batch.inputs)
+            self.current_flos += self._host_floating_point_ops(micro_batch.inputs)
             items = micro_batch.num_items_in_batch
             # Where the host multiplies by the number of ranks, the gradient is averaged over half of them, and what it
             # gathers is what the ranks at the same window have.
