@@ -1,5 +1,6 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
+from .ascent_losses import register_ascent_loss
 from .config import SAMConfig
 from .diagnostics import SAMPaSimilarity, WindowCallback
 from .methods import register_method
@@ -17,6 +18,7 @@ __all__ = [
     "SAMTrainerMixin",
     "WindowCallback",
     "__version__",
+    "register_ascent_loss",
     "register_method",
     "register_perturbation",
 ]

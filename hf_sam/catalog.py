@@ -6,6 +6,7 @@ python -m hf_sam.catalog > docs/methods.md
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 
+from .ascent_losses import ASCENT_LOSSES
 from .components import Component, Registry
 from .methods import METHODS
 from .perturbations import PERTURBATIONS
@@ -21,6 +22,11 @@ to perturb. Gradients are those of one window; memory is in sizes of the trainab
 Trainer needs: inside of an update, and kept between updates (and in checkpoints).
 """
 
+ASCENT_HEADER = """`SAMConfig.ascent_loss` says what the ascent gradient is the gradient of, and
+`SAMConfig.ascent_fraction` of which part of a window; an update then costs 1 + f gradients. Both are for methods whose
+ascent gradient serves the perturbation alone.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -29,6 +35,8 @@ def page() -> str:
     parts += [_section(name, method) for name, method in METHODS.items()]
     parts += ["## Perturbations\n", _table(PERTURBATIONS)]
     parts += [_section(name, perturbation) for name, perturbation in PERTURBATIONS.items()]
+    parts += ["## Ascent losses\n", ASCENT_HEADER]
+    parts += [_section(name, loss) for name, loss in ASCENT_LOSSES.items()]
     parts += ["## What no method works with\n", _conflicts(CONFLICTS)]
     return "\n".join(parts)
 

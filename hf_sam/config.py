@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
+from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .checkpoints import SAM_CONFIG_NAME
 from .methods import METHODS
 from .options import read_mapping, read_options
@@ -49,8 +50,9 @@ class SAMConfig:
             do (Foret et al., section 3), it is where the gain of small ascent batches (m-sharpness) comes from, and it
             costs no communication. `"global"`: the gradient averaged over all ranks, so that the result does not
             depend on the number of ranks. `"micro_batch"`: every micro-batch has a perturbation of its own (mSAM). On
-            one process without gradient accumulation the three are the same. Unused by SAMPa, which averages over the
-            ranks of a role.
+            one process without gradient accumulation the three are the same. In SAMPa the first
+            two average over the ranks of a role, and with the last each pair of ranks perturbs along the gradient of
+            its own data.
         lookahead (`str`, *optional*, defaults to `"optimizer"`):
             How SAMPa finds its lookahead weights. `"optimizer"`: a trial step of the base optimizer, as the authors'
             SGD script does (the paper gives no AdamW formula). `"gradient"`: `w - η h`, the formula as printed.
@@ -79,6 +81,18 @@ class SAMConfig:
             the run. Updates outside are those of the stock Trainer, and cost one gradient.
         every (`int`, *optional*, defaults to 1):
             From `start` on, only each `every`-th update perturbs.
+        probability (`float`, *optional*, defaults to 1):
+            Of these, a share above 0 and at most 1 that is drawn at random, the same on all ranks. The draws depend on
+            the seed of the run and the number of the update alone, so a resumed run makes the same ones.
+        ascent_fraction (`float`, *optional*, defaults to 1):
+            The part f of a window, above 0 and at most 1, that the ascent gradient is taken of: the first ⌈f k⌉ of k
+            micro-batches, without accumulation the first ⌈f b⌉ of b rows. An update costs 1 + f gradients, and the
+            logged loss is that of the part.
+        ascent_loss (`str`, *optional*, defaults to `"training"`):
+            The loss that the ascent gradient is taken of: the training loss, or one of `hf_sam.ascent_losses`. The
+            logged loss and the descent gradient are those of the training loss.
+        ascent_loss_args (`dict`, *optional*):
+            The options of the ascent loss that are its own, as `method_args`.
 
     Options stay as they were made: `dataclasses.replace(config, rho=0.1)` makes others.
 
@@ -123,16 +137,28 @@ class SAMConfig:
     start: float = _option(0.0, "First update that perturbs; below 1 a share of the run.")
     end: float | None = _option(None, "First update that no longer perturbs; below 1 a share of the run.")
     every: int = _option(1, "Only each so-many-th update perturbs, from start on.")
+    probability: float = _option(1.0, "Share of these updates that perturbs, drawn at random.")
+    ascent_fraction: float = _option(1.0, "Part of a window that the ascent gradient is taken of.")
+    ascent_loss: str = _option(
+        DEFAULT_ASCENT_LOSS, f"Loss of the ascent gradient. {ASCENT_LOSSES.overview()}.", choices=ASCENT_LOSSES
+    )
+    ascent_loss_args: dict | str | None = field(
+        default=None,
+        metadata={"help": f"Options of the ascent loss's own, as JSON. {ASCENT_LOSSES.options_overview()}."},
+    )
 
     def __post_init__(self):
         METHODS.require("SAMConfig.method", self.method)
         PERTURBATIONS.require("SAMConfig.perturbation", self.perturbation)
+        ASCENT_LOSSES.require("SAMConfig.ascent_loss", self.ascent_loss)
         self._check_choice("ascent_scope", ASCENT_SCOPES)
         self._check_choice("lookahead", LOOKAHEADS)
         self._check_choice("rho_schedule", RHO_SCHEDULES)
         for name in ("rho", "rho_end"):
             self._check_number(name, lambda value: value >= 0, "a finite number >= 0")
         self._check_number("sampa_lambda", lambda value: 0 <= value <= 1, "a number from 0 to 1")
+        for name in ("probability", "ascent_fraction"):
+            self._check_number(name, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
         self._check_updates("rho_warmup", "start")
         if self.end is not None:
             self._check_updates("end")
@@ -146,7 +172,7 @@ class SAMConfig:
         if not isinstance(self.same_dropout_mask, bool):
             raise ValueError(f"SAMConfig.same_dropout_mask={self.same_dropout_mask!r}: must be True or False.")
         self._check_patterns()
-        for name in ("method_args", "perturbation_args"):
+        for name in ("method_args", "perturbation_args", "ascent_loss_args"):
             setattr(self, name, read_mapping(f"SAMConfig.{name}", getattr(self, name)) or None)
             getattr(self, name.replace("args", "options"))
         self.__dict__["_is_made"] = True
@@ -173,6 +199,12 @@ class SAMConfig:
         return read_options(owner, PERTURBATIONS[self.perturbation].options_class, self.perturbation_args)
 
     @property
+    def ascent_loss_options(self) -> Any:
+        """`ascent_loss_args` as an instance of the ascent loss's own options class."""
+        owner = f"SAMConfig.ascent_loss_args of ascent loss {self.ascent_loss!r}"
+        return read_options(owner, ASCENT_LOSSES[self.ascent_loss].options_class, self.ascent_loss_args)
+
+    @property
     def schedule(self) -> Schedule:
         return Schedule(
             rho=self.rho,
@@ -182,6 +214,7 @@ class SAMConfig:
             start=self.start,
             end=self.end,
             every=self.every,
+            probability=self.probability,
         )
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:

@@ -14,7 +14,9 @@ from accelerate.utils import find_batch_size, recursively_apply
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .parts import part_of
 from .rng import preserved_rng
+from .weights import global_norm
 
 
 @dataclass
@@ -65,7 +67,7 @@ def _row_of(tensor: Tensor, row: int, rows: int) -> Tensor:
 class WindowResult:
     """
     Scalars on the device, without loss scale: unperturbed loss, perturbed loss, norm of the ascent gradient. The
-    latter two are `None` where nothing was perturbed.
+    latter two are `None` where nothing was perturbed, or where the only loss is that of the perturbed weights.
     """
 
     loss: Tensor
@@ -85,6 +87,9 @@ class GradientEngine:
         passes (`Callable[[Window, bool], ContextManager]`): around all passes for one gradient of a window; whether
             the host counts it.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
+        ascent_fraction (`float`, *optional*, defaults to 1.0): the part of a window that ascent gradients are of.
+        ascent_loss (`Callable`, *optional*): context in which passes return the usual loss, with the gradient of the
+            loss that ascent gradients are taken of.
     """
 
     model: nn.Module
@@ -94,6 +99,8 @@ class GradientEngine:
     device: torch.device
     passes: Callable[[Window, bool], AbstractContextManager] = lambda window, counted: nullcontext()
     scaler: Any = None
+    ascent_fraction: float = 1.0
+    ascent_loss: Callable[[], AbstractContextManager] = nullcontext
 
     @cached_property
     def weights(self) -> list[Tensor]:
@@ -115,12 +122,20 @@ class GradientEngine:
         """The factor that all gradients carry now, as a scalar on the device; `None` without a scaler."""
         return None if self.scaler is None else self.scaler.scale(torch.ones((), device=self.device))
 
+    @property
+    def will_step(self) -> bool:
+        """Whether the optimizer will step with what is in `.grad`. A scaler skips an update that is not finite."""
+        if self.scaler is None:
+            return True
+        return bool(global_norm([weight.grad for weight in self.weights if weight.grad is not None]).isfinite())
+
     def gradient(
         self,
         window: Window,
         synchronize: bool = True,
         track_statistics: bool = True,
         counted: bool | None = None,
+        ascent: bool = False,
     ) -> Tensor:
         """
         Add the gradient of `window` at the current weights to `.grad`; returns the loss, a scalar as the host logs it.
@@ -131,14 +146,17 @@ class GradientEngine:
                 pass of the last micro-batch.
             track_statistics (`bool`, *optional*, defaults to `True`): let the running statistics of BatchNorm move.
             counted (`bool`, *optional*, defaults to `track_statistics`): let the host count this pass, and keep what
-                it collects for its log. One pass over each window is.
+                it collects for its log. One pass over each whole window is.
+            ascent (`bool`, *optional*, defaults to `False`): the gradient is for a perturbation and nothing else, so
+                it is that of `ascent_loss` on a part of the window.
         """
         loss = torch.zeros((), device=self.device)
-        counted = track_statistics if counted is None else counted
+        part = part_of(window, self.ascent_fraction) if ascent else window
+        counted = (track_statistics if counted is None else counted) and part is window
         statistics = nullcontext() if track_statistics else frozen_statistics(self.model)
-        with statistics, self.passes(window, counted):
-            for position, micro_batch in enumerate(window, start=1):
-                last = position == len(window)
+        with statistics, self.ascent_loss() if ascent else nullcontext(), self.passes(window, counted):
+            for position, micro_batch in enumerate(part, start=1):
+                last = position == len(part)
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
         return loss

@@ -1,7 +1,10 @@
-"""Random number generators: capture where every stream of a process stands, and put it back there."""
+"""Random number generators: capture where every stream of a process stands, and put it back there; and numbers that
+come from no stream of the process at all.
+"""
 
+import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,3 +71,41 @@ def preserved_rng(device: torch.device, fresh: bool = False) -> Iterator[None]:
         yield
     finally:
         state.restore()
+
+
+@dataclass(frozen=True)
+class Draws:
+    """
+    The random numbers of one update. They depend on what stands here alone: nothing has to be saved, a resumed run
+    draws the same ones, and the streams of the process stay where they are.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): of the run, the same on all ranks.
+        update (`int`, *optional*, defaults to 0): number of the update, counted from 0 over the whole run.
+        rank (`int`, *optional*, defaults to 0): of this process, for what each rank draws by itself.
+    """
+
+    seed: int = 0
+    update: int = 0
+    rank: int = 0
+
+    def uniform(self, purpose: str) -> float:
+        """A number from [0, 1), the same on all ranks. Other numbers for each `purpose`."""
+        return self._seed_of(purpose, "all") / 2**63
+
+    def normal(self, purpose: str, like: Sequence[torch.Tensor], shared: bool) -> Iterator[torch.Tensor]:
+        """
+        For each tensor of `like` one of its shape, dtype and device, from the standard normal distribution; the same
+        on all ranks if `shared`. Drawn one after the other, so that they need not be in memory all at once.
+        """
+        generators: dict[torch.device, torch.Generator] = {}
+        for tensor in like:
+            if tensor.device not in generators:
+                seed = self._seed_of(purpose, "all" if shared else self.rank)
+                generators[tensor.device] = torch.Generator(tensor.device).manual_seed(seed)
+            options = {"dtype": tensor.dtype, "device": tensor.device}
+            yield torch.randn(tensor.shape, generator=generators[tensor.device], **options)
+
+    def _seed_of(self, *purpose: Any) -> int:
+        key = "/".join(map(str, (self.seed, self.update, *purpose)))
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1

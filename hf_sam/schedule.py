@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from .rng import Draws
+
 
 RHO_SCHEDULES = ("constant", "linear", "cosine", "learning_rate")
 
@@ -12,8 +14,9 @@ RHO_SCHEDULES = ("constant", "linear", "cosine", "learning_rate")
 @dataclass(frozen=True)
 class Schedule:
     r"""
-    The radius of each update of a run of T updates, t = 0, 1, ..., T - 1. Updates outside of [start, end), and all but
-    each k-th one from start on, are stock ones: they have no radius and cost one gradient. For the others
+    The radius of each update of a run of T updates, t = 0, 1, ..., T - 1. Updates outside of [start, end), all but
+    each k-th one from start on, and of those a share 1 - q, drawn at random, are stock ones: they have no radius and
+    cost one gradient. For the others
 
         ρ_t = w_t · (ρ_end + (ρ - ρ_end) · s_t)
 
@@ -32,6 +35,7 @@ class Schedule:
         warmup, start (`float`): a number of updates, or below 1 a share of the run.
         end (`float`, *optional*): the same; `None` is the end of the run.
         every (`int`): k.
+        probability (`float`): q, as in SS-SAM (random switches between SGD and SAM). All ranks draw the same.
     """
 
     rho: float
@@ -41,6 +45,7 @@ class Schedule:
     start: float = 0.0
     end: float | None = None
     every: int = 1
+    probability: float = 1.0
 
     @property
     def varies(self) -> bool:
@@ -60,12 +65,15 @@ class Schedule:
                 "later end, or method='none'."
             )
 
-    def radius(self, update: int, updates: int, optimizer: Optimizer | None = None) -> float | None:
+    def radius(
+        self, update: int, updates: int, optimizer: Optimizer | None = None, draws: Draws | None = None
+    ) -> float | None:
         """
         Args:
             update (`int`): t, counted from 0 over the whole run, also where it was resumed.
             updates (`int`): T.
             optimizer (`Optimizer`, *optional*): whose learning rate `"learning_rate"` follows.
+            draws ([`~hf_sam.rng.Draws`], *optional*): the random numbers of this update.
 
         Returns:
             `float` or `None`: ρ_t, or `None` for a stock update.
@@ -73,6 +81,8 @@ class Schedule:
         start, end = self._borders(updates)
         since = update - start
         if since < 0 or update >= end or since % self.every:
+            return None
+        if self.probability < 1 and (draws or Draws(update=update)).uniform("when to perturb") >= self.probability:
             return None
         rho = self.rho
         if self.kind != "constant":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
+from .ascent_losses import ASCENT_LOSSES, AscentPass
 from .checkpoints import CheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
@@ -22,7 +23,7 @@ from .methods import METHODS, Update
 from .observations import Observations
 from .parallel import Pairs
 from .parallel.exchange import broadcast_statistics
-from .rng import preserved_rng
+from .rng import Draws, preserved_rng
 from .validation import check_compatibility
 
 
@@ -66,6 +67,7 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
             self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
+        self._ascent_pass = AscentPass(ASCENT_LOSSES[config.ascent_loss](config.ascent_loss_options))
 
     def _check_options(self, config: SAMConfig) -> None:
         check_compatibility(self, config, SAMTrainerMixin.training_step)
@@ -97,8 +99,10 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
             self._arrange_buckets(engine, window)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
-        rho = self.sam_config.schedule.radius(self.state.global_step, self.state.max_steps, engine.optimizer)
-        update = Update(window, rho, upcoming, self.state.global_step, self.state.max_steps)
+        step, steps = self.state.global_step, self.state.max_steps
+        draws = Draws(self.args.seed, step, self.args.process_index)
+        rho = self.sam_config.schedule.radius(step, steps, engine.optimizer, draws)
+        update = Update(window, rho, upcoming, step, steps, draws)
         result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
         if (self.sam_config.schedule.varies or self._has_changed) and rho is not None:
@@ -133,10 +137,16 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
             device=self.args.device,
             passes=partial(self._passes.of, current=window),
             scaler=self.accelerator.scaler,
+            ascent_fraction=self.sam_config.ascent_fraction,
+            ascent_loss=self._ascent_pass.active,
         )
 
     def _prepare_inputs(self, *args: Any, **kwargs: Any) -> Any:
         return self._passes.prepare(partial(super()._prepare_inputs, *args, **kwargs))
+
+    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        over_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        return self._ascent_pass.compute(super().compute_loss, over_items, model, inputs, *args, **kwargs)
 
     def _arrange_buckets(self, engine: GradientEngine, window: Window) -> None:
         """

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .components import Conflict
 from .config import SAMConfig
-from .hosts.classes import generates_in_every_step, skips_mixin
+from .hosts.classes import generates_in_every_step, generates_inputs, skips_mixin
 from .methods import METHODS
 from .optimizer_checks import CONFLICTS as OPTIMIZER_CONFLICTS
 from .perturbations import PERTURBATIONS
@@ -47,6 +48,13 @@ CONFLICTS = (
         why="whose training_step draws other inputs each time that it runs",
         instead="use a host that prepares them in _prepare_inputs, or method='none'",
     ),
+    Conflict(
+        option="{}",
+        found=lambda s: s.config.ascent_fraction < 1 and generates_inputs(s.trainer),
+        why="which would generate other inputs for a part of the window",
+        instead="leave ascent_fraction at 1",
+        under="with ascent_fraction below 1",
+    ),
 )
 
 
@@ -80,3 +88,28 @@ def _problems(setting: Setting) -> Iterator[str]:
     for conflict in perturbation.conflicts:
         if value := conflict.found(setting):
             yield conflict.message(f"SAMConfig.perturbation={config.perturbation!r}", value)
+    yield from _problems_of_ascent(setting)
+
+
+def _problems_of_ascent(setting: Setting) -> Iterator[str]:
+    """Where the ascent gradient is to be that of a part of the window, or of another loss."""
+    config = setting.config
+    fraction, loss = (
+        f"SAMConfig.ascent_fraction={config.ascent_fraction}",
+        f"SAMConfig.ascent_loss={config.ascent_loss!r}",
+    )
+    chosen = [fraction] * (config.ascent_fraction < 1) + [loss] * (config.ascent_loss != DEFAULT_ASCENT_LOSS)
+    for named in chosen:
+        if not METHODS[config.method].ascent_may_differ:
+            yield (
+                f"{named} cannot be combined with method={config.method!r}, which uses its ascent gradient for more "
+                f"than the perturbation: use method='sam', or leave it out."
+            )
+        if not PERTURBATIONS[config.perturbation].needs_gradient:
+            yield (
+                f"{named} cannot be combined with perturbation={config.perturbation!r}, which needs no ascent "
+                "gradient: leave it out."
+            )
+    for conflict in ASCENT_LOSSES[config.ascent_loss].conflicts:
+        if value := conflict.found(setting):
+            yield conflict.message(loss, value)

@@ -5,22 +5,22 @@ import logging
 import os
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
+from .method_state import load_state, save_state
 from .renamed_weights import load_renamed_weights
 
 
 logger = logging.getLogger(__name__)
 
 SAM_CONFIG_NAME = "sam_config.json"
-SAM_STATE_NAME = "sam_state.safetensors"
 
 
 class CheckpointMixin:
     """
     The part of [`SAMTrainerMixin`] that saves and loads. A checkpoint is one of the stock Trainer, with
-    `sam_config.json` and, if the method or the perturbation has a state, `sam_state.safetensors`.
+    `sam_config.json` and, if the method or the perturbation has a state, `sam_state.safetensors`, or a file of each
+    rank where ranks differ (`sam_state_0.safetensors`, ...).
     """
 
     def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -30,12 +30,10 @@ class CheckpointMixin:
 
     def _save_optimizer_and_scheduler(self, output_dir: str, *args: Any, **kwargs: Any) -> None:
         super()._save_optimizer_and_scheduler(output_dir, *args, **kwargs)
-        names = {weight: name for name, weight in self._named_weights().items()}
-        state = self.sam_method.state_dict(names)
-        if state and self.args.should_save:
-            safetensors.torch.save_file(
-                {name: value.contiguous() for name, value in state.items()}, os.path.join(output_dir, SAM_STATE_NAME)
-            )
+        if self.args.should_save or self._state_of_rank:
+            names = {weight: name for name, weight in self._named_weights().items()}
+            state = self.sam_method.state_dict(names)
+            save_state(state, output_dir, self.args.process_index, self.args.world_size, self._state_of_rank)
 
     # What came is passed on as it came, since hosts have signatures of their own.
 
@@ -57,6 +55,10 @@ class CheckpointMixin:
         return named
 
     @property
+    def _state_of_rank(self) -> bool:
+        return self.args.world_size > 1 and self.sam_method.state_of_rank
+
+    @property
     def _sharded_by_host(self) -> bool:
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
@@ -65,9 +67,9 @@ class CheckpointMixin:
         if checkpoint is None:
             return
         self._warn_of_other_options(checkpoint)
-        path = os.path.join(checkpoint, SAM_STATE_NAME)
-        if os.path.isfile(path):
-            self.sam_method.load_state_dict(safetensors.torch.load_file(path), self._named_weights())
+        state = load_state(checkpoint, self.args.process_index, self.args.world_size, self._state_of_rank)
+        if state:
+            self.sam_method.load_state_dict(state, self._named_weights())
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
         path = os.path.join(checkpoint, SAM_CONFIG_NAME)

@@ -11,7 +11,7 @@ class AccountingMixin:
         return total // 2 if self._pairs else total
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return super().floating_point_ops(inputs) * self.sam_method.gradients_per_update
+        return round(super().floating_point_ops(inputs) * self.sam_method.gradients_per_update)
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         before = self.state.num_input_tokens_seen

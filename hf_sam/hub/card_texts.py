@@ -9,6 +9,8 @@ OPTION_LABELS = {
     "start": "first update that perturbs",
     "end": "first update that no longer perturbs",
     "every": "updates from one that perturbs to the next",
+    "probability": "share of these updates that perturbs, drawn at random",
+    "ascent_fraction": "part of a batch that the ascent gradient is taken of",
 }
 
 VALUE_TEXTS = {

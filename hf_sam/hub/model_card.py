@@ -10,7 +10,9 @@ import accelerate
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from ..ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS, AscentLoss
 from ..checkpoints import SAM_CONFIG_NAME
+from ..components import Component
 from ..config import SAMConfig
 from ..methods import METHODS, Method
 from ..perturbations import DEFAULT_PERTURBATION, PERTURBATIONS, Perturbation
@@ -24,7 +26,17 @@ NOT_HYPERPARAMETERS = re.compile(
     r"accelerator_config|fsdp_config|deepspeed|push_to_hub\w*|(hub|log|logging|save|dataloader|ddp|trackio)_\w+)$"
 )
 MAX_LOG_ROWS = 40
-TOLD_WHEN_SET = ("perturb_modules", "rho_schedule", "rho_end", "rho_warmup", "start", "end", "every")
+TOLD_WHEN_SET = (
+    "perturb_modules",
+    "rho_schedule",
+    "rho_end",
+    "rho_warmup",
+    "start",
+    "end",
+    "every",
+    "probability",
+    "ascent_fraction",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class TrainingRecord:
         config ([`SAMConfig`]): its options.
         args ([`~transformers.TrainingArguments`]): the host's options.
         log_history (`list[dict]`): what was logged, as [`card_history`] returns it.
-        gradients_per_update (`int`): gradients of one window that one rank computes for an update.
+        gradients_per_update (`float`): gradients of one window that one rank computes for an update.
         pairs (`int`): pairs of ranks that share their data; 0 if every rank reads its own.
         total_train_batch_size (`int`): examples that one update really sees.
         model_id (`str`): name of the repository.
@@ -48,7 +60,7 @@ class TrainingRecord:
     config: SAMConfig
     args: TrainingArguments
     log_history: list[dict[str, Any]]
-    gradients_per_update: int
+    gradients_per_update: float
     pairs: int
     total_train_batch_size: int
     model_id: str
@@ -65,6 +77,17 @@ class TrainingRecord:
         """`None` for the one that a method has unless told otherwise."""
         name = self.config.perturbation
         return None if name == DEFAULT_PERTURBATION else PERTURBATIONS[name]
+
+    @property
+    def ascent_loss(self) -> type[AscentLoss] | None:
+        """`None` for the training loss."""
+        name = self.config.ascent_loss
+        return None if name == DEFAULT_ASCENT_LOSS else ASCENT_LOSSES[name]
+
+    @property
+    def components(self) -> list[type[Component]]:
+        """What the card tells of."""
+        return [one for one in (self.method, self.perturbation, self.ascent_loss) if one is not None]
 
 
 def card_tags(config: SAMConfig) -> list[str]:
@@ -154,9 +177,9 @@ def _training_section(record: TrainingRecord) -> str:
     rows += [("World size", record.args.world_size)]
     if record.pairs:
         rows += [("Pairs of ranks", f"{record.pairs} (the two ranks of a pair see the same data)")]
-        gradients = f"{2 * record.gradients_per_update}, side by side on the two ranks of a pair"
+        gradients = f"{2 * record.gradients_per_update:g}, side by side on the two ranks of a pair"
     else:
-        gradients = f"{record.gradients_per_update}, one after the other"
+        gradients = f"{record.gradients_per_update:g}, one after the other"
     rows += [("Total train batch size", record.total_train_batch_size)]
     rows += [("Gradient computations per update", gradients)]
     changed = json.dumps(non_default_arguments(record.args), indent=2)
@@ -178,8 +201,7 @@ def _training_section(record: TrainingRecord) -> str:
 
 
 def _story(record: TrainingRecord) -> str:
-    told = [record.method] if record.perturbation is None else [record.method, record.perturbation]
-    return " ".join(component.description.story for component in told)
+    return " ".join(component.description.story for component in record.components)
 
 
 def _option_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
@@ -195,6 +217,9 @@ def _option_rows(record: TrainingRecord) -> list[tuple[str, Any]]:
     if record.perturbation is not None:
         rows.append(("Perturbation", record.perturbation.description.full_name))
         rows += asdict(config.perturbation_options).items()
+    if record.ascent_loss is not None:
+        rows.append(("Loss of the ascent gradient", record.ascent_loss.description.full_name))
+        rows += asdict(config.ascent_loss_options).items()
     return rows
 
 
@@ -226,18 +251,19 @@ def _log_section(record: TrainingRecord) -> str:
     lines = ["### Training log", ""]
     if not rows:
         return "\n".join([*lines, "Nothing was logged.", ""])
+    told = "`loss` is the training loss at the perturbed weights."
+    if "sam/sharpness" in columns or record.method.is_stock:
+        told = "`loss` is the training loss without a perturbation, `sam/sharpness` how much higher it is with it."
     lines += [
-        "`loss` is the training loss without a perturbation, `sam/sharpness` how much higher it is with it. "
-        "The whole log is in `trainer_state.json`" + (f"; here is every {every}th entry." if every > 1 else "."),
+        f"{told} The whole log is in `trainer_state.json`"
+        + (f"; here is every {every}th entry." if every > 1 else "."),
         "",
     ]
     return "\n".join([*lines, _table(["Step", "Epoch", *columns], rows)])
 
 
 def _citation_section(record: TrainingRecord) -> str:
-    entries = list(record.method.citations(record.config))
-    if record.perturbation is not None:
-        entries += record.perturbation.citations(record.config)
+    entries = [entry for component in record.components for entry in component.citations(record.config)]
     entries = list(dict.fromkeys(entries))
     return "\n".join(["## Citation", "", "```bibtex", "\n\n".join(entries), "```", ""])
 

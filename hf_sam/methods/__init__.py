@@ -5,9 +5,12 @@ from .ae_sam import AESAM
 from .base import Method, Update
 from .gsam import GSAM
 from .looksam import LookSAM
+from .other_batch import OtherBatchSAM
 from .penalty import Penalty
+from .random_smoothing import RandomSmoothingSAM
 from .sam import SAM
 from .sampa import SAMPa
+from .stale import StaleSAM
 from .stock import Stock
 
 
@@ -15,6 +18,9 @@ METHODS = Registry("method", Method)
 METHODS.register("none", Stock)
 METHODS.register("sam", SAM)
 METHODS.register("sampa", SAMPa)
+METHODS.register("stale", StaleSAM)
+METHODS.register("other_batch", OtherBatchSAM)
+METHODS.register("random_smoothing", RandomSmoothingSAM)
 METHODS.register("penalty", Penalty)
 METHODS.register("gsam", GSAM)
 METHODS.register("looksam", LookSAM)

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -12,16 +12,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..components import Component
+from ..components import Component, Conflict
 from ..engine import GradientEngine, Window, WindowResult, single_rows
 from ..parallel.exchange import largest, world_size
 from ..perturbations import PERTURBATIONS, Ascent
-from ..rng import preserved_rng
+from ..rng import Draws, preserved_rng
 from ..selection import Selection, select
+from ..setting import Setting
 from ..weights import displace, preserved_weights
 
 
 PERTURBATION_PREFIX = "perturbation/"
+
+
+def _without_ascent_gradient(setting: Setting) -> str | None:
+    name = setting.config.perturbation
+    return None if PERTURBATIONS[name].needs_gradient else name
+
+
+#: For methods that have nothing to do where no ascent gradient is needed.
+NEEDS_ASCENT_GRADIENT = Conflict(
+    option="perturbation={!r}",
+    found=_without_ascent_gradient,
+    why="which needs no ascent gradient",
+    instead="use method='sam'",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class Update:
         rho (`float`, *optional*): radius ρ_t; `None` outside of the schedule, for a stock update.
         number, updates (`int`): t, counted from 0 over the whole run, and the number of updates of the run.
         upcoming (`Window`, *optional*): W_{t+1}, for a method that `needs_upcoming_window`, if there is one.
+        draws ([`~hf_sam.rng.Draws`], *optional*): the random numbers of this update.
     """
 
     window: Window
@@ -41,6 +57,12 @@ class Update:
     upcoming: Window | None = None
     number: int = 0
     updates: int = 1
+    draws: Draws = field(default_factory=Draws)
+
+    @property
+    def progress(self) -> float:
+        """From 0 at the first to 1 at the last update of the run."""
+        return self.number / max(1, self.updates - 1)
 
 
 class Method(Component):
@@ -63,6 +85,8 @@ class Method(Component):
     is_stock = False
     #: `window_gradient` needs the next window too, so windows are read one ahead.
     needs_upcoming_window = False
+    #: The ascent gradient is for the perturbation alone: it may be that of a part of the window, or of another loss.
+    ascent_may_differ = False
     #: Over several ranks, two neighbours read the same data and compute two different gradients.
     runs_in_pairs = False
 
@@ -75,7 +99,7 @@ class Method(Component):
 
     @property
     @abstractmethod
-    def gradients_per_update(self) -> int:
+    def gradients_per_update(self) -> float:
         """How many gradients of one window this process computes for an update that perturbs."""
 
     @property
@@ -92,7 +116,9 @@ class Method(Component):
         """`window_gradient`, or that of the stock Trainer where the schedule does not perturb."""
         if update.rho is None:
             return self.stock_gradient(engine, update.window)
-        return self.window_gradient(engine, update)
+        result = self.window_gradient(engine, update)
+        self.perturbation.conclude(engine)
+        return result
 
     @abstractmethod
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
@@ -113,12 +139,13 @@ class Method(Component):
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """
         The loss, and g(w; W) as weight -> gradient, taken out of `.grad`. It stays on its rank unless `synchronize`.
+        Of a method whose `ascent_may_differ`, that of the part of the window and of the loss that the user chose.
 
         The pass draws the masks that the next one will draw (`same_dropout_mask`), and the random streams stand
         afterwards where they stood, so that an update moves them as one step of the host.
         """
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            loss = engine.gradient(window, synchronize=synchronize)
+            loss = engine.gradient(window, synchronize=synchronize, ascent=True)
         return loss, engine.take_gradients()
 
     def choose(self, model: nn.Module) -> None:
@@ -130,6 +157,12 @@ class Method(Component):
         """
         named = f"SAMConfig.perturbation={self.config.perturbation!r}"
         self._selection = select(model, self.config.perturb_modules, self.perturbation, named)
+
+    def chosen_weights(self, engine: GradientEngine) -> dict[Tensor, str]:
+        """The weights that are perturbed, in the order of the engine, with their names."""
+        if self._selection is None:
+            self.choose(engine.model)
+        return self._selection.of(engine.weights)
 
     def advance(
         self, engine: GradientEngine, ascent: dict[Tensor, Tensor], update: Update, local: bool = False
@@ -184,9 +217,7 @@ class Method(Component):
         overwrite: bool = False,
         local: bool = False,
     ) -> Ascent:
-        if self._selection is None:
-            self.choose(engine.model)
-        names = self._selection.of(engine.weights)
+        names = self.chosen_weights(engine)
         needs_gradient = self.perturbation.needs_gradient
         weights = [weight for weight in names if not needs_gradient or weight in ascent]
         return Ascent(
@@ -200,6 +231,8 @@ class Method(Component):
             update=update.number,
             updates=update.updates,
             local=local,
+            draws=update.draws,
+            revocable=engine.scaler is not None,
             row_gradients=partial(self._row_gradients, engine, update.window),
         )
 
@@ -214,6 +247,11 @@ class Method(Component):
                 yield engine.take_gradients()
         with torch.enable_grad():
             engine.idle(rows or window, largest(len(rows), engine.device) - len(rows))
+
+    @property
+    def state_of_rank(self) -> bool:
+        """Whether ranks have states that differ, so that a checkpoint needs that of each."""
+        return self.perturbation.state_of_rank and self.config.ascent_scope == "rank" and self.pairs is None
 
     def reset(self) -> None:
         """Forget all state: a new run of training begins."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, WindowResult
@@ -78,17 +79,20 @@ class SAM(Method):
     def citations(cls, config: Any) -> tuple[str, ...]:
         return (*super().citations(config), *([MSAM_BIBTEX] if config.ascent_scope == "micro_batch" else []))
 
+    ascent_may_differ = True
+
     @property
-    def gradients_per_update(self) -> int:
-        return 2 if self.perturbation.needs_gradient else 1
+    def gradients_per_update(self) -> float:
+        return 1 + self.config.ascent_fraction if self.perturbation.needs_gradient else 1
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
+        scope = self.config.ascent_scope
         if not self.perturbation.needs_gradient:
-            with self.perturbed(engine, {}, update) as norm:
+            with self.perturbed(engine, {}, update, local=scope != "global"):
                 loss = engine.gradient(update.window)
-            return WindowResult(loss=loss, perturbed_loss=loss, ascent_grad_norm=norm)
-        if self.config.ascent_scope != "micro_batch":
-            return self._ascend_and_descend(engine, update, share_ascent=self.config.ascent_scope == "global")
+            return WindowResult(loss=loss, perturbed_loss=None, ascent_grad_norm=None)
+        if scope != "micro_batch":
+            return self._ascend_and_descend(engine, update, share_ascent=scope == "global")
 
         results = []
         for position, micro_batch in enumerate(update.window, start=1):
@@ -100,6 +104,12 @@ class SAM(Method):
             ascent_grad_norm=torch.stack([result.ascent_grad_norm for result in results]).mean(),
         )
 
+    def ascent_gradient(
+        self, engine: GradientEngine, update: Update, synchronize: bool
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """The unperturbed loss, and a as weight -> gradient with its loss scale, averaged over ranks or not."""
+        return self.ascend(engine, update.window, synchronize=synchronize)
+
     def _ascend_and_descend(
         self,
         engine: GradientEngine,
@@ -108,8 +118,11 @@ class SAM(Method):
         share_descent: bool = True,
     ) -> WindowResult:
         accumulated = engine.take_gradients()
-        loss, ascent = self.ascend(engine, update.window, synchronize=share_ascent)
+        loss, ascent = self.ascent_gradient(engine, update, share_ascent)
         with self.perturbed(engine, ascent, update, engine.loss_scale, local=not share_ascent) as norm:
             engine.put_gradients(accumulated)
-            perturbed_loss = engine.gradient(update.window, synchronize=share_descent, track_statistics=False)
+            # The host counts this pass where the ascent was on a part of the window, or on another one.
+            perturbed_loss = engine.gradient(
+                update.window, synchronize=share_descent, track_statistics=False, counted=True
+            )
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

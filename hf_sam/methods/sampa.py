@@ -7,16 +7,15 @@ from torch import Tensor
 
 from ..components import Conflict, Description
 from ..engine import GradientEngine, Window, WindowResult
-from ..hosts.classes import generates_inputs
 from ..lookahead import gradient_step, trial_step
 from ..optimizer_checks import class_names
 from ..parallel import PairExchange, Role
-from ..parallel.conflicts import PAIR_CONFLICTS
 from ..parallel.exchange import share_scalars
-from ..perturbations import PERTURBATIONS
+from ..perturbations.base import matched
 from ..rng import preserved_rng
 from ..weights import global_norm, preserved_weights, remove_scale
 from .base import PERTURBATION_PREFIX, Method, Update
+from .pair_conflicts import GENERATES_INPUTS, WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
 from .sam import SAM_BIBTEX
 
 
@@ -45,12 +44,14 @@ class SAMPa(Method):
     |---|---|
     | ρ, λ | `SAMConfig.rho`, `SAMConfig.sampa_lambda` |
     | y | `SAMConfig.lookahead`; the paper gives no formula for AdamW |
+    | of which data h_t is in the perturbation | `SAMConfig.ascent_scope` |
 
     On one process the two gradients are computed one after the other, on 2K ranks side by side by the two ranks of a
     pair. If there is no next window, the last update uses λ = 0.
 
     The loss that is logged for update t is that of W_t at y_t (at w_0 for the first), the perturbed one that of W_t at
-    x̃_t.
+    x̃_t. With `ascent_scope="micro_batch"` each of K pairs perturbs along the h_t of its own shard of the window, as in
+    mSAM with m = K; y and the update have the average over all. (Our reading: the paper names the combination.)
     """
 
     description = Description(
@@ -69,26 +70,8 @@ class SAMPa(Method):
     )
     shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
     conflicts = (
-        *PAIR_CONFLICTS,
-        Conflict(
-            option="every={}",
-            found=lambda s: s.config.every if s.config.every > 1 else None,
-            why="since an update of SAMPa takes no longer than a stock one, and needs the gradient of the one before",
-            instead="leave every at 1, or use method='sam'",
-        ),
-        Conflict(
-            option="perturbation={!r}",
-            found=lambda s: None if PERTURBATIONS[s.config.perturbation].needs_gradient else s.config.perturbation,
-            why="which needs no ascent gradient, so that there is nothing to compute at the same time",
-            instead="use method='sam'",
-        ),
-        Conflict(
-            option="{}",
-            found=lambda s: generates_inputs(s.trainer),
-            why="which generates its inputs with the weights that are trained, while this method looks at a window "
-            "before its turn, at other weights",
-            instead="use method='sam'",
-        ),
+        *WITHOUT_PARALLEL_GRADIENTS,
+        GENERATES_INPUTS,
         Conflict(
             option="ZeroRedundancyOptimizer",
             found=lambda s: (
@@ -98,16 +81,12 @@ class SAMPa(Method):
             instead="set lookahead='gradient'",
             under="with lookahead='optimizer' on several ranks",
         ),
-        Conflict(
-            option="ddp_static_graph=True",
-            found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
-            why="under which DDP expects every pass to be synchronised",
-            instead="leave it False, or use no gradient accumulation",
-            under="with a pass that is not synchronised",
-        ),
+        *WITHOUT_PAIRS,
     )
     needs_upcoming_window = True
     runs_in_pairs = True
+    #: The window of h_{t+1} is W_{t+1}, so the LOOKAHEAD rank of a pair is one ahead.
+    looks_ahead = True
 
     def __init__(self, config, pairs=None):
         super().__init__(config, pairs)
@@ -120,8 +99,22 @@ class SAMPa(Method):
         self.lookahead_loss: Tensor | None = None
 
     @property
-    def gradients_per_update(self) -> int:
+    def lookahead_weight(self) -> float:
+        """λ."""
+        return self.config.sampa_lambda
+
+    @property
+    def gradients_per_update(self) -> float:
         return 2 if self.pairs is None else 1
+
+    @property
+    def ascends_by_pair(self) -> bool:
+        """Pairs perturb along the h_t of their own data."""
+        return self.config.ascent_scope == "micro_batch" and self.pairs is not None and self.pairs.count > 1
+
+    @property
+    def state_of_rank(self) -> bool:
+        return self.ascends_by_pair
 
     @property
     def rank_of_statistics(self) -> int:
@@ -151,36 +144,53 @@ class SAMPa(Method):
         """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
         if engine.scaler is None:
             return False
-        return not bool(global_norm(list(self.lookahead_gradient.values())).isfinite())
+        finite = global_norm(list(self.lookahead_gradient.values())).isfinite()
+        if self.ascends_by_pair:
+            # That of another pair may be infinite, and all have to begin again together.
+            return bool(share_scalars([~finite], engine.device))
+        return not bool(finite)
 
     def _compute_first_gradient(self, engine: GradientEngine, window: Window) -> None:
         """h_0 = g(w_0; W_0)."""
         # A LOOKAHEAD rank goes on from here and stays one window ahead of its partner: same masks for the same window.
         ahead = self.pairs is not None and self.pairs.role is Role.LOOKAHEAD and self.config.same_dropout_mask
+        ahead = ahead and self.looks_ahead
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
-            loss, self.lookahead_gradient = self._at_weights(engine, window, counted=True)
+            own = {} if self.ascends_by_pair else None
+            loss, mean = self._at_weights(engine, window, counted=True, own=own)
+            self.lookahead_gradient = own or mean
         if self.pairs is not None:
             (loss,) = share_scalars([loss], engine.device) / self.pairs.world_size
         self.lookahead_loss = loss
+
+    def window_ahead(self, update: Update) -> Window | None:
+        """Of which window h_{t+1} is the gradient, if there is one."""
+        return update.upcoming
 
     def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
         """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
         return self._at_weights(engine, window, counted=False)[1]
 
     def _at_weights(
-        self, engine: GradientEngine, window: Window, counted: bool
+        self, engine: GradientEngine, window: Window, counted: bool, own: dict[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        self._average_over_world(engine)
+        """With the loss. A PERTURBED rank also gets the gradient of its own data in `own`, if it is given."""
         loss_scale = engine.loss_scale
-        loss = engine.gradient(window, track_statistics=False, counted=counted)
+        self._average_over_world(engine, own, loss_scale)
+        loss = engine.gradient(window, track_statistics=False, counted=counted, ascent=True)
         gradient = engine.take_gradients()
         remove_scale(gradient.values(), loss_scale)
         return loss, gradient
 
-    def _average_over_world(self, engine: GradientEngine) -> None:
+    def _average_over_world(
+        self,
+        engine: GradientEngine,
+        own: dict[Tensor, Tensor] | None = None,
+        loss_scale: Tensor | None = None,
+    ) -> None:
         if self.exchange is not None:
             self.exchange.attach(engine.model, engine.weights)
-            self.exchange.average_over_world()
+            self.exchange.average_over_world(own, loss_scale)
 
     def _result(self, perturbed_loss: Tensor, norm: Tensor, next_loss: Tensor | None) -> WindowResult:
         """Both losses are those of W_t: its lookahead loss was computed in the update before."""
@@ -189,7 +199,7 @@ class SAMPa(Method):
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _one_after_the_other(self, engine: GradientEngine, update: Update) -> WindowResult:
-        loss_scale, upcoming = engine.loss_scale, update.upcoming
+        loss_scale, upcoming = engine.loss_scale, self.window_ahead(update)
         perturbed_loss, norm = self._perturbed_pass(engine, update, keep=True)
         perturbed_gradient = engine.take_gradients()
         if upcoming is None:
@@ -201,17 +211,22 @@ class SAMPa(Method):
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             loss = self._lookahead_pass(engine, upcoming, release=True)
         self.lookahead_gradient = engine.take_gradients()
-        engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.config.sampa_lambda))
+        engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.lookahead_weight))
         remove_scale(self.lookahead_gradient.values(), loss_scale)
         return self._result(perturbed_loss, norm, loss)
 
     def _side_by_side(self, engine: GradientEngine, update: Update) -> WindowResult:
-        upcoming = update.upcoming
+        upcoming = self.window_ahead(update)
         self.exchange.attach(engine.model, engine.weights)
         if upcoming is None:
             self.exchange.average_over_world()
+            if self.ascends_by_pair:
+                lookahead = self.lookahead_gradient
+                self.exchange.hand_over(lookahead[weight] for weight in engine.weights if weight in lookahead)
         else:
-            self.exchange.mix(self.config.sampa_lambda, self.lookahead_gradient, engine.loss_scale)
+            self.exchange.mix(
+                self.lookahead_weight, self.lookahead_gradient, engine.loss_scale, of_pair=self.ascends_by_pair
+            )
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
         longest = max(len(update.window), len(upcoming or ()))
@@ -221,7 +236,7 @@ class SAMPa(Method):
                 # By the partner, who tells of it.
                 upcoming[0].record.counted = True
         else:
-            self.advance(engine, self.lookahead_gradient, update)
+            self.advance(engine, self.lookahead_gradient, update, local=self.ascends_by_pair)
             engine.idle(upcoming, longest - len(upcoming))
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
@@ -235,11 +250,12 @@ class SAMPa(Method):
         self, engine: GradientEngine, update: Update, keep: bool, passes: int = 0
     ) -> tuple[Tensor, Tensor]:
         """`passes`: the most that any rank makes now."""
-        with self.perturbed(engine, dict(self.lookahead_gradient), update, keep=keep) as norm:
+        ascent, local = dict(self.lookahead_gradient), self.ascends_by_pair
+        with self.perturbed(engine, ascent, update, keep=keep, local=local) as norm:
             engine.idle(update.window, passes - len(update.window))
             # Where a run was resumed, the pass that the host would have counted was before it.
-            seen = update.window[0].record.counted
-            loss = engine.gradient(update.window, track_statistics=False, counted=not seen)
+            counted = not update.window[0].record.counted and (self.looks_ahead or self.pairs is not None)
+            loss = engine.gradient(update.window, track_statistics=False, counted=counted)
         return loss, norm
 
     def _lookahead_pass(self, engine: GradientEngine, upcoming: Window, release: bool) -> Tensor:
@@ -264,15 +280,7 @@ class SAMPa(Method):
         self.lookahead_loss = state.get(LOOKAHEAD_LOSS)
         state = {name: value for name, value in state.items() if name != LOOKAHEAD_LOSS}
         state = {name: value for name, value in state.items() if not name.startswith(PERTURBATION_PREFIX)}
-        unknown = [name for name in state if name not in weights or weights[name].shape != state[name].shape]
-        if unknown:
-            raise ValueError(
-                f"The checkpoint holds SAMPa's lookahead gradient for {unknown[0]!r} (shape "
-                f"{tuple(state[unknown[0]].shape)}), which the model does not have: resume with the same model."
-            )
-        self.lookahead_gradient = {
-            weight: state[name].to(weight.device, weight.dtype) for name, weight in weights.items() if name in state
-        }
+        self.lookahead_gradient = matched(state, weights, f"{self.description.name}'s lookahead gradient")
 
 
 @torch.no_grad()

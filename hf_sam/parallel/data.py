@@ -27,15 +27,15 @@ class PairLoading:
 
     Args:
         accelerator (`Accelerator`): the real one.
-        pairs ([`Pairs`], *optional*): `None` on a single process, which reads all of the data as one shard.
+        pairs ([`Pairs`], *optional*): `None` where each rank reads a shard of its own.
     """
 
     def __init__(self, accelerator: Any, pairs: Pairs | None):
         own = {
             "_accelerator": accelerator,
             "_pairs": pairs,
-            "_shard": 0 if pairs is None else pairs.index,
-            "num_processes": 1 if pairs is None else pairs.count,
+            "_shard": accelerator.process_index if pairs is None else pairs.index,
+            "num_processes": accelerator.num_processes if pairs is None else pairs.count,
         }
         vars(self).update(own)
 

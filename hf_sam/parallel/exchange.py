@@ -36,6 +36,8 @@ class PairExchange:
         self._received: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._streams: dict[torch.device, torch.Stream] = {}
         self._swap: Callable[[dist.GradBucket, Tensor], None] | None = None
+        # What is done with the gradient of this rank alone, before it is averaged.
+        self._keep: Callable[[dist.GradBucket, Tensor], None] | None = None
 
     def attach(self, model: nn.Module, weights: list[Tensor]) -> None:
         """
@@ -71,11 +73,22 @@ class PairExchange:
         ddp.broadcast_buffers = False
         self._attached = ddp
 
-    def average_over_world(self) -> None:
-        """From now on, every rank ends with the average over all ranks."""
-        self._swap = None
+    def average_over_world(self, own: dict[Tensor, Tensor] | None = None, loss_scale: Tensor | None = None) -> None:
+        """
+        From now on, every rank ends with the average over all ranks, and a PERTURBED one with its own gradient in
+        `own`, if that is given (weight -> buffer, made where missing), without `loss_scale`.
+        """
+        self._swap = self._keep = None
+        if own is not None and self.pairs.role is Role.PERTURBED:
+            self._keep = lambda bucket, buffer: _put(bucket, bucket.gradients(), own, loss_scale)
 
-    def mix(self, weight_of_lookahead: float, lookahead: dict[Tensor, Tensor], loss_scale: Tensor | None) -> None:
+    def mix(
+        self,
+        weight_of_lookahead: float,
+        lookahead: dict[Tensor, Tensor],
+        loss_scale: Tensor | None,
+        of_pair: bool = False,
+    ) -> None:
         """
         From now on, every rank ends with `(1 - λ) p + λ h` in its gradients, and with h in `lookahead`.
 
@@ -83,6 +96,8 @@ class PairExchange:
             weight_of_lookahead (`float`): λ.
             lookahead (`dict[Tensor, Tensor]`): weight -> buffer for h without its loss scale, made where missing.
             loss_scale (`Tensor`, *optional*): factor that the gradients carry under fp16.
+            of_pair (`bool`, *optional*, defaults to `False`): a PERTURBED rank gets in `lookahead` the h of its pair
+                alone, which costs its partner one more message of the size of the bucket.
         """
 
         def swap(bucket: dist.GradBucket, own: Tensor) -> None:
@@ -90,21 +105,27 @@ class PairExchange:
             self._send_and_receive(own, received)
             perturbed_here = self.pairs.role is Role.PERTURBED
             p, h = (own, received) if perturbed_here else (received, own)
-            weights, shaped = bucket.parameters(), bucket.gradients()
-            if perturbed_here:
-                offset = own.storage_offset()
-                shaped = [received.as_strided(g.size(), g.stride(), g.storage_offset() - offset) for g in shaped]
-            for weight in weights:
-                if weight not in lookahead:
-                    lookahead[weight] = torch.empty_like(weight)
-            buffers = [lookahead[weight] for weight in weights]
-            torch._foreach_copy_(buffers, shaped)
-            if loss_scale is not None:
-                torch._foreach_div_(buffers, loss_scale.to(own.device))
+            if not (perturbed_here and of_pair):
+                _put(bucket, _shaped(bucket, own, h), lookahead, loss_scale)
             # The same call on the same two operands on both ranks of the pair: the same bits.
             torch.lerp(p, h, weight_of_lookahead, out=own)
 
-        self._swap = swap
+        def pass_on(bucket: dist.GradBucket, own: Tensor) -> None:
+            if self.pairs.role is Role.LOOKAHEAD:
+                dist.send(own, self.pairs.partner, self.pairs.pair_group)
+                self.bytes_sent += own.nbytes
+                return
+            received = self._receive_buffer(own)
+            dist.recv(received, self.pairs.partner, self.pairs.pair_group)
+            _put(bucket, _shaped(bucket, own, received), lookahead, loss_scale)
+
+        self._swap, self._keep = swap, pass_on if of_pair else None
+
+    def hand_over(self, tensors: Iterable[Tensor]) -> None:
+        """The LOOKAHEAD rank of a pair gets the values that the PERTURBED one has in `tensors`."""
+        source = self.pairs.rank if self.pairs.role is Role.PERTURBED else self.pairs.partner
+        for tensor in tensors:
+            dist.broadcast(tensor, source, self.pairs.pair_group)
 
     @staticmethod
     def _reduce(exchange: "PairExchange", bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
@@ -128,6 +149,8 @@ class PairExchange:
         # Whatever fails here, in another thread, has to reach the backward pass that waits for the future.
         try:
             with torch.no_grad(), stream or nullcontext():
+                if self._keep is not None:
+                    self._keep(bucket, buffer)
                 # Never over the default group, in which DDP talks of unused parameters at the same time.
                 self._average(buffer, self.pairs.role_group)
                 if self._swap is None:
@@ -180,6 +203,25 @@ def largest(value: int, device: torch.device) -> int:
     shared = torch.tensor(value, device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
     return int(shared)
+
+
+def _shaped(bucket: dist.GradBucket, own: Tensor, other: Tensor) -> list[Tensor]:
+    """Views of `other`, which is laid out as `own`, the buffer of the bucket, in the shapes of the gradients."""
+    offset = own.storage_offset() - other.storage_offset()
+    return [other.as_strided(g.size(), g.stride(), g.storage_offset() - offset) for g in bucket.gradients()]
+
+
+def _put(
+    bucket: dist.GradBucket, gradients: list[Tensor], buffers: dict[Tensor, Tensor], loss_scale: Tensor | None
+) -> None:
+    """Copy the gradients of a bucket to `buffers` (weight -> buffer, made where missing), without their loss scale."""
+    for weight in bucket.parameters():
+        if weight not in buffers:
+            buffers[weight] = torch.empty_like(weight)
+    kept = [buffers[weight] for weight in bucket.parameters()]
+    torch._foreach_copy_(kept, gradients)
+    if loss_scale is not None:
+        torch._foreach_div_(kept, loss_scale.to(kept[0].device))
 
 
 def share_scalars(values: list[Tensor], device: torch.device) -> Tensor:

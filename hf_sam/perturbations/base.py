@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..components import Component
+from ..engine import GradientEngine
+from ..rng import Draws
 from ..weights import EPSILON, global_norm, scale
 
 
@@ -29,7 +31,10 @@ class Ascent:
         names (`Mapping[Tensor, str]`): of all weights that the run perturbs, also of those without a gradient now: the
             same weights in the same order on all ranks.
         update, updates (`int`): t, counted from 0 over the whole run, and the number of updates of the run.
-        local (`bool`, *optional*, defaults to `False`): the gradients differ from rank to rank.
+        local (`bool`, *optional*, defaults to `False`): the gradients differ from rank to rank, and so may the
+            displacements.
+        draws ([`~hf_sam.rng.Draws`], *optional*): the random numbers of this update.
+        revocable (`bool`, *optional*, defaults to `False`): this update may turn out to be skipped (fp16).
         row_gradients (`Callable`, *optional*): takes a number of rows; yields the gradient of one row of the window at
             a time (weight -> gradient), of as many rows over all ranks, or of all rows there are.
     """
@@ -44,6 +49,8 @@ class Ascent:
     update: int = 0
     updates: int = 1
     local: bool = False
+    draws: Draws = field(default_factory=Draws)
+    revocable: bool = False
     row_gradients: Callable[[int], Iterator[dict[Tensor, Tensor]]] | None = None
 
     @property
@@ -89,6 +96,9 @@ class Perturbation(Component):
 
     #: `False`: the displacement is known before any gradient of the window is, which saves one gradient.
     needs_gradient = True
+    #: Ranks that ascend along gradients of their own (`ascent_scope="rank"`) have states of their own, each of which a
+    #: checkpoint holds. If `False`, the state is the same on all ranks whatever the scope.
+    state_of_rank = False
     #: What the error says where `choose` leaves no trainable weight.
     nothing_chosen = "there is no trainable weight that it perturbs"
 
@@ -117,6 +127,13 @@ class Perturbation(Component):
             ascent gradient without its loss scale (a scalar), which is logged.
         """
 
+    def conclude(self, engine: GradientEngine) -> None:
+        """
+        Called at the end of each update that perturbs, with the gradient that the optimizer is to step with in
+        `.grad`, the same on all ranks. What was learned in an update that will be skipped (`engine.will_step`) has to
+        be forgotten here.
+        """
+
     def reset(self) -> None:
         """Forget all state: a new run of training begins."""
 
@@ -126,3 +143,19 @@ class Perturbation(Component):
 
     def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
         """Take up what `state_dict` returned. `weights`: name -> weight."""
+
+
+def matched(state: dict[str, Tensor], weights: dict[str, Tensor], what: str) -> dict[Tensor, Tensor]:
+    """
+    The tensors of a checkpoint by weight, where the weight is. `weights`: name -> weight.
+
+    Raises:
+        `ValueError`: there is no such weight, or it has another shape.
+    """
+    for name, value in state.items():
+        if name not in weights or weights[name].shape != value.shape:
+            raise ValueError(
+                f"The checkpoint holds {what} for {name!r} (shape {tuple(value.shape)}), which the model does not "
+                "have: resume with the same model."
+            )
+    return {weights[name]: value.to(weights[name]) for name, value in state.items()}

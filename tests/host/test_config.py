@@ -89,6 +89,12 @@ WRONG = [
     ("end", 0, ["leave it out", "above 1"]),
     ("every", 0, ["a whole number from 1"]),
     ("every", 1.5, ["a whole number from 1"]),
+    ("probability", 0, ["above 0 and at most 1"]),
+    ("probability", 1.5, ["above 0 and at most 1"]),
+    ("ascent_fraction", 0.0, ["above 0 and at most 1"]),
+    ("ascent_fraction", float("nan"), ["above 0 and at most 1"]),
+    ("ascent_loss", "bisan", ["did you mean 'bisam'", "'training'"]),
+    ("ascent_loss_args", "{", ["JSON"]),
 ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests import harness
-from tests.perturbations import scaled
+from tests.perturbations import averaged, scaled
 
 
 RHO, LAMBDA = 0.3, 0.1
@@ -117,5 +117,17 @@ CASES = {
         lambda: scaled.LossBudget(0.1, 0.5),
         {"budget": 0.1, "anneal": 0.5},
         limit={"budget": 1e9, "anneal": 0.0},
+    ),
+    # With the scope "rank" each rank has an average of its own, which test_ascents.py looks at.
+    "friendly": Case(
+        "friendly",
+        lambda: averaged.Friendly(0.8, 0.7),
+        {"sigma": 0.8, "momentum": 0.7},
+        limit={"sigma": 0.0},
+        scopes=("global",),
+        state=True,
+    ),
+    "vasso": Case(
+        "vasso", lambda: averaged.VaSSO(0.4), {"theta": 0.4}, limit={"theta": 1.0}, scopes=("global",), state=True
     ),
 }

@@ -53,12 +53,13 @@ class TwoPass:
             ascent = gradients_of(loss, weights)
         collected = {name: copy.deepcopy(getattr(self, name)) for name in COLLECTED if hasattr(self, name)}
         displaced(weights, ascent, self.rho)
-        descent = gradients_of(super().compute_loss(model, again, *args, **kwargs), weights)
+        perturbed = super().compute_loss(model, again, *args, **kwargs)
+        descent = torch.autograd.grad(perturbed, weights, allow_unused=True)
         put_back(weights, saved)
         vars(self).update(collected)
         # Its derivative with respect to a weight is the weight's gradient, which DDP averages as any other.
         # One that is not used is left to DDP.
-        used = [pair for pair in zip(weights, descent, strict=True) if pair[1].any()]
+        used = [pair for pair in zip(weights, descent, strict=True) if pair[1] is not None]
         slope = sum((weight * one).sum() for weight, one in used)
         return loss.detach() + slope - slope.detach()
 
