@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Tests run in as many processes, those of one file in the same. WORKERS=0 runs them in none but pytest's own.
@@ -47,5 +48,5 @@ clean:
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --constraint $(CONSTRAINTS) torch
-	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@

@@ -94,8 +94,11 @@ class SAMConfig:
         ascent_loss_args (`dict`, *optional*):
             The options of the ascent loss that are its own, as `method_args`.
 
+    Options stay as they were made: `dataclasses.replace(config, rho=0.1)` makes others.
+
     Raises:
         `ValueError`: a value outside of what is allowed; the message names the field, the value and what is allowed.
+            Or an option is set on an existing configuration.
 
     Example:
 
@@ -172,6 +175,16 @@ class SAMConfig:
         for name in ("method_args", "perturbation_args", "ascent_loss_args"):
             setattr(self, name, read_mapping(f"SAMConfig.{name}", getattr(self, name)) or None)
             getattr(self, name.replace("args", "options"))
+        self.__dict__["_is_made"] = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_is_made" in self.__dict__:
+            raise ValueError(
+                f"SAMConfig.{name}={value!r}: options stay as they were made. Make others with dataclasses.replace("
+                f"config, {name}={value!r}), and set trainer.sam_config to them, which is checked and logged, and "
+                "holds from the next update on."
+            )
+        super().__setattr__(name, value)
 
     @property
     def method_options(self) -> Any:

@@ -5,16 +5,36 @@ Methods see training through this object alone. It knows how a model is run, not
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate.utils import find_batch_size, slice_tensors
+from accelerate.utils import find_batch_size, recursively_apply
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .parts import part_of
+from .rng import preserved_rng
 from .weights import global_norm
+
+
+@dataclass
+class Record:
+    """
+    What the pass over a micro-batch that the host counts has left for the others.
+
+    Args:
+        prepared (`list`): each result of the host's `_prepare_inputs`, and where the random streams stood after it if
+            it had moved them.
+        counted (`bool`): of the first micro-batch of a window: whether the host has counted the window.
+        changes (`list`, *optional*): of the first micro-batch of a window: what the host counted and collected before
+            the window's turn.
+    """
+
+    prepared: list[tuple[Any, Any]] = field(default_factory=list)
+    counted: bool = False
+    changes: Any = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,7 @@ class MicroBatch:
     inputs: Any
     num_items_in_batch: Tensor | int | None = None
     accumulation_steps: int = 1
+    record: Record = field(default_factory=Record, repr=False, compare=False)
 
 
 Window = Sequence[MicroBatch]
@@ -32,8 +53,14 @@ Window = Sequence[MicroBatch]
 def single_rows(window: Window) -> Iterator[MicroBatch]:
     """Every row of the window's inputs as a micro-batch of its own."""
     for micro_batch in window:
-        for row in range(find_batch_size(micro_batch.inputs)):
-            yield replace(micro_batch, inputs=slice_tensors(micro_batch.inputs, slice(row, row + 1)))
+        rows = find_batch_size(micro_batch.inputs)
+        for row in range(rows):
+            inputs = recursively_apply(_row_of, micro_batch.inputs, row, rows)
+            yield replace(micro_batch, inputs=inputs, record=Record())
+
+
+def _row_of(tensor: Tensor, row: int, rows: int) -> Tensor:
+    return tensor[row : row + 1] if tensor.dim() and len(tensor) == rows else tensor
 
 
 @dataclass(frozen=True)
@@ -57,6 +84,8 @@ class GradientEngine:
         run_micro_batch (`Callable[[MicroBatch], Tensor]`): the host's forward and backward pass; returns the loss.
         no_sync (`Callable`): context in which gradients stay on their rank.
         device (`torch.device`): where the losses are.
+        passes (`Callable[[Window, bool], ContextManager]`): around all passes for one gradient of a window; whether
+            the host counts it.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
         ascent_fraction (`float`, *optional*, defaults to 1.0): the part of a window that ascent gradients are of.
         ascent_loss (`Callable`, *optional*): context in which passes return the usual loss, with the gradient of the
@@ -68,14 +97,25 @@ class GradientEngine:
     run_micro_batch: Callable[[MicroBatch], Tensor]
     no_sync: Callable[[], AbstractContextManager]
     device: torch.device
+    passes: Callable[[Window, bool], AbstractContextManager] = lambda window, counted: nullcontext()
     scaler: Any = None
     ascent_fraction: float = 1.0
     ascent_loss: Callable[[], AbstractContextManager] = nullcontext
 
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """The trainable parameters, in the order of the model."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """The trainable weights: those of the optimizer, in the order of the model, then what the model has not."""
+        stepped = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        of_model = list(self.model.parameters())
+        ours, known = set(stepped), set(of_model)
+        weights = [weight for weight in of_model if weight in ours]
+        return [w for w in [*weights, *(w for w in stepped if w not in known)] if w.requires_grad]
+
+    @cached_property
+    def _with_gradients(self) -> list[Tensor]:
+        """As `weights`, and what the model trains but the optimizer does not step, which the host's clipping sees."""
+        ours = set(self.weights)
+        return [*self.weights, *(w for w in self.model.parameters() if w.requires_grad and w not in ours)]
 
     @property
     def loss_scale(self) -> Tensor | None:
@@ -90,7 +130,12 @@ class GradientEngine:
         return bool(global_norm([weight.grad for weight in self.weights if weight.grad is not None]).isfinite())
 
     def gradient(
-        self, window: Window, synchronize: bool = True, track_statistics: bool = True, ascent: bool = False
+        self,
+        window: Window,
+        synchronize: bool = True,
+        track_statistics: bool = True,
+        counted: bool | None = None,
+        ascent: bool = False,
     ) -> Tensor:
         """
         Add the gradient of `window` at the current weights to `.grad`; returns the loss, a scalar as the host logs it.
@@ -100,22 +145,38 @@ class GradientEngine:
             synchronize (`bool`, *optional*, defaults to `True`): average over the data-parallel ranks, in the backward
                 pass of the last micro-batch.
             track_statistics (`bool`, *optional*, defaults to `True`): let the running statistics of BatchNorm move.
+            counted (`bool`, *optional*, defaults to `track_statistics`): let the host count this pass, and keep what
+                it collects for its log. One pass over each whole window is.
             ascent (`bool`, *optional*, defaults to `False`): the gradient is for a perturbation and nothing else, so
                 it is that of `ascent_loss` on a part of the window.
         """
         loss = torch.zeros((), device=self.device)
         part = part_of(window, self.ascent_fraction) if ascent else window
+        counted = (track_statistics if counted is None else counted) and part is window
         statistics = nullcontext() if track_statistics else frozen_statistics(self.model)
-        with statistics, self.ascent_loss() if ascent else nullcontext():
+        with statistics, self.ascent_loss() if ascent else nullcontext(), self.passes(window, counted):
             for position, micro_batch in enumerate(part, start=1):
                 last = position == len(part)
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
         return loss
 
+    def idle(self, window: Window, passes: int) -> None:
+        """
+        Run `passes` passes that count for nothing, while other ranks have more micro-batches: what the host's loss
+        exchanges between all ranks is exchanged as often by each. Gradients and random streams stay as they are.
+        """
+        if passes <= 0:
+            return
+        gradients = self.take_gradients()
+        with preserved_rng(self.device):
+            self.gradient([window[0]] * passes, synchronize=False, track_statistics=False)
+        self.take_gradients()
+        self.put_gradients(gradients)
+
     def take_gradients(self) -> dict[Tensor, Tensor]:
         """Hand over what is in `.grad`, weight -> gradient, and leave it empty. Weights without one are absent."""
-        gradients = {weight: weight.grad for weight in self.weights if weight.grad is not None}
+        gradients = {weight: weight.grad for weight in self._with_gradients if weight.grad is not None}
         for weight in gradients:
             weight.grad = None
         return gradients

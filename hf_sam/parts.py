@@ -44,7 +44,8 @@ def part_of(window: Sequence[Any], fraction: float) -> Sequence[Any]:
         return tensor[:count] if tensor.dim() and len(tensor) == rows else tensor
 
     part = _scaled(micro_batch, count / rows, micro_batch.accumulation_steps)
-    return [replace(part, inputs=recursively_apply(first_rows, micro_batch.inputs))]
+    # What the host prepares of these rows is not what it prepares of all.
+    return [replace(part, inputs=recursively_apply(first_rows, micro_batch.inputs), record=type(part.record)())]
 
 
 def _share(fraction: float, of: int) -> int:

@@ -33,6 +33,12 @@ class RandomState:
             accelerators=[] if device.type == "cpu" else torch.get_device_module(device).get_rng_state_all(),
         )
 
+    def same_as(self, other: "RandomState") -> bool:
+        """Whether nothing has been drawn between the two, by any stream."""
+        ours, theirs = [self.torch, *self.accelerators], [other.torch, *other.accelerators]
+        numpy = all(np.array_equal(one, another) for one, another in zip(self.numpy, other.numpy, strict=True))
+        return numpy and self.python == other.python and all(map(torch.equal, ours, theirs))
+
     def restore(self) -> None:
         random.setstate(self.python)
         np.random.set_state(self.numpy)

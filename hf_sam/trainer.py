@@ -1,8 +1,6 @@
 """The host's hooks, led to a training method. Knows the Trainer, and no arithmetic."""
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,18 +12,22 @@ from .ascent_losses import ASCENT_LOSSES, AscentPass
 from .checkpoints import CheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
-from .engine import GradientEngine, MicroBatch, normalization_modules
+from .engine import GradientEngine, MicroBatch, Window, normalization_modules
+from .hosts.accounting import AccountingMixin
+from .hosts.classes import check_order_of_bases
+from .hosts.options import OptionsMixin
+from .hosts.passes import HostPasses
+from .hosts.windows import WindowsMixin
 from .hub import HubMixin
 from .methods import METHODS, Update
 from .observations import Observations
 from .parallel import Pairs
-from .parallel.data import PairLoading, WindowStream, as_window
 from .parallel.exchange import broadcast_statistics
-from .rng import Draws
+from .rng import Draws, preserved_rng
 from .validation import check_compatibility
 
 
-class SAMTrainerMixin(CheckpointMixin, HubMixin):
+class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMixin, HubMixin):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 
@@ -41,24 +43,34 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         `ValueError`: an option of the Trainer that the method cannot work with; the message names both, and the fix.
     """
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        check_order_of_bases(cls, SAMTrainerMixin)
+
     def __init__(self, *args: Any, sam_config: SAMConfig | None = None, **kwargs: Any):
         if sam_config is not None and not isinstance(sam_config, SAMConfig):
             raise ValueError(f"sam_config={sam_config!r}: must be a SAMConfig or None.")
-        self.sam_config = SAMConfig() if sam_config is None else sam_config
+        self._sam_config = SAMConfig() if sam_config is None else sam_config
+        self._passes = HostPasses(self)
         super().__init__(*args, **kwargs)
-        check_compatibility(self, self.sam_config)
-        method = METHODS[self.sam_config.method]
+        self._choose_method(self._sam_config)
+        self._window: list[MicroBatch] = []
+        self._observations = Observations()
+
+    def _choose_method(self, config: SAMConfig) -> None:
+        self._check_options(config)
+        method = METHODS[config.method]
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
         self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
-        self.sam_method = method(self.sam_config, self._pairs)
+        self.sam_method = method(config, self._pairs)
         if not self.sam_method.is_stock:
             self.sam_method.choose(self.model)
         for callback in self._window_callbacks():
             callback.check(self.sam_method)
-        self._ascent_pass = AscentPass(ASCENT_LOSSES[self.sam_config.ascent_loss](self.sam_config.ascent_loss_options))
-        self._window: list[MicroBatch] = []
-        self._stream: WindowStream | None = None
-        self._observations = Observations()
+        self._ascent_pass = AscentPass(ASCENT_LOSSES[config.ascent_loss](config.ascent_loss_options))
+
+    def _check_options(self, config: SAMConfig) -> None:
+        check_compatibility(self, config, SAMTrainerMixin.training_step)
 
     # ---- one update ----
 
@@ -71,19 +83,20 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         """
         if self.sam_method.is_stock:
             return super().training_step(model, inputs, num_items_in_batch, **kwargs)
-        steps = getattr(self, "current_gradient_accumulation_steps", 1)
-        self._window.append(MicroBatch(inputs, num_items_in_batch, steps))
+        self._window.append(self._micro_batch(inputs, num_items_in_batch))
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
 
         window, self._window = self._window, []
-        upcoming = None
-        if self._stream is not None and self._stream.upcoming is not None:
-            upcoming = as_window(*self._stream.upcoming)
+        upcoming = self._look_ahead()
+        self._passes.turn_of(window)
         if callable(getattr(self.optimizer, "train", None)):
             # An optimizer that evaluates at averages of the weights puts them away before any weight is displaced.
             self.optimizer.train()
-        engine = self._engine(model, kwargs)
+        engine = self._engine(model, window, kwargs)
+        if self._is_resumed:
+            self._is_resumed = False
+            self._arrange_buckets(engine, window)
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
         step, steps = self.state.global_step, self.state.max_steps
@@ -92,7 +105,7 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         update = Update(window, rho, upcoming, step, steps, draws)
         result = self.sam_method.update_gradient(engine, update)
         self._observations.add_result(result)
-        if self.sam_config.schedule.varies and rho is not None:
+        if (self.sam_config.schedule.varies or self._has_changed) and rho is not None:
             self._observations.add({"sam/rho": torch.tensor(rho)})
         # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
         self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
@@ -104,14 +117,17 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
     def _window_callbacks(self) -> list[WindowCallback]:
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WindowCallback)]
 
-    def _engine(self, model: nn.Module, kwargs: dict[str, Any]) -> GradientEngine:
+    def _engine(self, model: nn.Module, window: Window, kwargs: dict[str, Any]) -> GradientEngine:
         host_step, flos_of = super().training_step, super().floating_point_ops
 
         def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
             self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
             self.current_flos += flos_of(micro_batch.inputs)
-            # The host may take labels out of its inputs, and every pass needs them.
-            return host_step(model, copy.copy(micro_batch.inputs), micro_batch.num_items_in_batch, **kwargs)
+            items = micro_batch.num_items_in_batch
+            # Where the host multiplies by the number of ranks, the gradient is averaged over half of them, and what it
+            # gathers is what the ranks at the same window have.
+            with self._shards_for_ranks() if self._pairs else nullcontext():
+                return self._passes.run(lambda inputs: host_step(model, inputs, items, **kwargs), micro_batch)
 
         return GradientEngine(
             model=model,
@@ -119,25 +135,31 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
             run_micro_batch=run_micro_batch,
             no_sync=partial(self.accelerator.no_sync, model=model),
             device=self.args.device,
+            passes=partial(self._passes.of, current=window),
             scaler=self.accelerator.scaler,
             ascent_fraction=self.sam_config.ascent_fraction,
             ascent_loss=self._ascent_pass.active,
         )
 
-    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Where the host, or a subclass, multiplies by the number of ranks, the gradient is averaged over half of them.
-        with self._shards_for_ranks() if self._pairs else nullcontext():
-            over_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
-            return self._ascent_pass.compute(super().compute_loss, over_items, model, inputs, *args, **kwargs)
+    def _prepare_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        return self._passes.prepare(partial(super()._prepare_inputs, *args, **kwargs))
 
-    @contextmanager
-    def _shards_for_ranks(self) -> Iterator[None]:
-        accelerator = self.accelerator
-        self.accelerator = PairLoading(accelerator, self._pairs)
-        try:
-            yield
-        finally:
-            self.accelerator = accelerator
+    def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        over_items = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        return self._ascent_pass.compute(super().compute_loss, over_items, model, inputs, *args, **kwargs)
+
+    def _arrange_buckets(self, engine: GradientEngine, window: Window) -> None:
+        """
+        After its first backward pass DistributedDataParallel puts gradients into other buckets, in which three or more
+        ranks add them up in another order. A pass that counts for nothing lets a resumed run begin as the run before
+        went on.
+        """
+        model = getattr(engine.model, "_orig_mod", engine.model)
+        keeps_buckets = getattr(model, "find_unused_parameters", True) and not getattr(model, "static_graph", False)
+        if self.args.world_size < 3 or keeps_buckets:
+            return
+        with preserved_rng(engine.device):
+            self.sam_method.gradient_at_weights(engine, window[-1:])
 
     # ---- a run ----
 
@@ -149,68 +171,30 @@ class SAMTrainerMixin(CheckpointMixin, HubMixin):
         return super().create_scheduler(num_training_steps, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        if self.sam_method.config is not self._sam_config:
+            self._choose_method(self._sam_config)
         self._forget_run()
+        if not self.sam_method.is_stock:
+            # `model_init` may have made another model.
+            self.sam_method.choose(self.model)
+        self._in_training_loop = True
         try:
-            return super()._inner_training_loop(*args, **kwargs)
+            with self._recorded_with_options():
+                return super()._inner_training_loop(*args, **kwargs)
         finally:
+            self._in_training_loop = False
             self._forget_run()
 
     def _forget_run(self) -> None:
         self._window, self._observations = [], Observations()
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        self._passes = HostPasses(self, self._pairs)
+        self._is_resumed = self._has_changed = False
+        self._close_stream()
         self.sam_method.reset()
 
-    def get_train_dataloader(self) -> Any:
-        with self._shards_for_ranks() if self.sam_method.needs_upcoming_window else nullcontext():
-            return super().get_train_dataloader()
-
-    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        if not self.sam_method.needs_upcoming_window:
-            return super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._stream is None:
-            self._stream = WindowStream(
-                self.callback_handler.train_dataloader,
-                partial(self._count_window, super().get_batch_samples),
-                seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-                first_epoch=int(self.state.epoch or 0),
-                device=self.args.device,
-            )
-        window, continues = self._stream.advance(epoch_iterator)
-        if not continues:
-            self.sam_method.reset()
-        return window
-
-    def _count_window(self, host_get_batch_samples: Any, iterator: Iterator) -> tuple[list, Any]:
-        steps = self.args.gradient_accumulation_steps
-        micro_batches, num_items_in_batch = host_get_batch_samples(iterator, steps, self.args.device)
-        if self._pairs and num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            # Both ranks of a pair have counted the shard that they share.
-            num_items_in_batch = num_items_in_batch / 2
-        return micro_batches, num_items_in_batch
-
-    # ---- accounting ----
-
-    def get_total_train_batch_size(self, args: Any) -> int:
-        total = super().get_total_train_batch_size(args)
-        return total // 2 if self._pairs else total
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return round(super().floating_point_ops(inputs) * self.sam_method.gradients_per_update)
-
-    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        before = self.state.num_input_tokens_seen
-        super()._track_num_input_tokens(inputs)
-        if self._pairs:
-            self.state.num_input_tokens_seen = before + (self.state.num_input_tokens_seen - before) // 2
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds what the method saw since the last log, as means over updates and ranks, beside the training loss."""
-        # All ranks come here together when the control says so; a user's own `log` may come from one rank.
-        if self._observations and "loss" in logs and self.control.should_log:
-            logs |= self._observations.drain(self.args.device, self.args.world_size)
-        super().log(logs, *args, **kwargs)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
+        self._is_resumed = checkpoint is not None
 
 
 class SAMTrainer(SAMTrainerMixin, Trainer):

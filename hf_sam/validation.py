@@ -10,6 +10,7 @@ from typing import Any
 from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .components import Conflict
 from .config import SAMConfig
+from .hosts.classes import generates_in_every_step, generates_inputs, skips_mixin
 from .methods import METHODS
 from .optimizer_checks import CONFLICTS as OPTIMIZER_CONFLICTS
 from .perturbations import PERTURBATIONS
@@ -35,15 +36,37 @@ CONFLICTS = (
         instead="load it whole, or use method='none'",
     ),
     *OPTIMIZER_CONFLICTS,
+    Conflict(
+        option="the training_step of {}",
+        found=lambda s: s.training_step and skips_mixin(s.trainer, "training_step", s.training_step),
+        why="which does not call super().training_step, so that nothing would be perturbed",
+        instead="call it there, or put the class behind SAMTrainerMixin, or use method='none'",
+    ),
+    Conflict(
+        option="{}",
+        found=lambda s: generates_in_every_step(s.trainer),
+        why="whose training_step draws other inputs each time that it runs",
+        instead="use a host that prepares them in _prepare_inputs, or method='none'",
+    ),
+    Conflict(
+        option="{}",
+        found=lambda s: s.config.ascent_fraction < 1 and generates_inputs(s.trainer),
+        why="which would generate other inputs for a part of the window",
+        instead="leave ascent_fraction at 1",
+        under="with ascent_fraction below 1",
+    ),
 )
 
 
-def check_compatibility(trainer: Any, config: SAMConfig) -> None:
+def check_compatibility(trainer: Any, config: SAMConfig, training_step: Any = None) -> None:
     """
+    Args:
+        training_step (`Callable`, *optional*): the mixin's, which the class of the trainer has to reach.
+
     Raises:
         `ValueError`: two options exclude each other; the message names both and what to use instead.
     """
-    for problem in _problems(Setting(trainer, config)):
+    for problem in _problems(Setting(trainer, config, training_step)):
         raise ValueError(problem)
 
 

@@ -4,7 +4,7 @@ Knows neither models nor trainers. Weights that were moved come back by copy, ne
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -61,3 +61,15 @@ def displace(weights: Sequence[Tensor], displacement: Sequence[Tensor]) -> None:
     with torch.no_grad():
         if weights:
             torch._foreach_add_(weights, displacement)
+
+
+@torch.no_grad()
+def remove_scale(gradients: Iterable[Tensor], loss_scale: Tensor | None) -> None:
+    """Divide `gradients` in place by the factor that they carry under fp16; `None` is none."""
+    if loss_scale is None:
+        return
+    by_device = defaultdict(list)
+    for gradient in gradients:
+        by_device[gradient.device].append(gradient)
+    for device, there in by_device.items():
+        torch._foreach_div_(there, loss_scale.to(device))

@@ -19,7 +19,7 @@ FEATURES, HIDDEN, CLASSES = 6, 8, 3
 
 
 class TinyModel(nn.Module):
-    """x (batch, 6) -> 3 classes, by one hidden layer of 8. Returns mean cross entropy and logits."""
+    """x (batch, 6) -> 3 classes, by one hidden layer of 8 or `width`. Returns mean cross entropy and logits."""
 
     def __init__(
         self,
@@ -30,14 +30,15 @@ class TinyModel(nn.Module):
         frozen: bool = False,
         explode_at: Sequence[int] = (),
         explode_on_rank: int = 0,
+        width: int = HIDDEN,
     ):
         super().__init__()
         # The passes, counted from 0, whose gradient is not finite on one rank.
         self.explode_at, self.explode_on_rank, self.passes = explode_at, explode_on_rank, 0
-        self.inner = nn.Linear(FEATURES, HIDDEN)
-        self.norm = nn.BatchNorm1d(HIDDEN) if batch_norm else nn.LayerNorm(HIDDEN) if layer_norm else nn.Identity()
+        self.inner = nn.Linear(FEATURES, width)
+        self.norm = nn.BatchNorm1d(width) if batch_norm else nn.LayerNorm(width) if layer_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.outer = nn.Linear(HIDDEN, CLASSES)
+        self.outer = nn.Linear(width, CLASSES)
         if unused:
             self.unused = nn.Linear(2, 2)
         if frozen:

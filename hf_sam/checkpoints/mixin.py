@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from torch import nn
+from torch import Tensor
 
 from .method_state import load_state, save_state
 from .renamed_weights import load_renamed_weights
@@ -28,20 +28,31 @@ class CheckpointMixin:
         if self.args.should_save:
             self.sam_config.save_pretrained(self.args.output_dir if output_dir is None else output_dir)
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
+    def _save_optimizer_and_scheduler(self, output_dir: str, *args: Any, **kwargs: Any) -> None:
+        super()._save_optimizer_and_scheduler(output_dir, *args, **kwargs)
         if self.args.should_save or self._state_of_rank:
-            names = {weight: name for name, weight in self.model.named_parameters()}
+            names = {weight: name for name, weight in self._named_weights().items()}
             state = self.sam_method.state_dict(names)
             save_state(state, output_dir, self.args.process_index, self.args.world_size, self._state_of_rank)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._sharded_by_host or not load_renamed_weights(model or self.model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    # What came is passed on as it came, since hosts have signatures of their own.
 
-    def _load_best_model(self) -> None:
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        if self._sharded_by_host or not load_renamed_weights(self.model, checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **kwargs)
+
+    def _load_best_model(self, *args: Any, **kwargs: Any) -> None:
         if self._sharded_by_host or not load_renamed_weights(self.model, self.state.best_model_checkpoint):
-            super()._load_best_model()
+            super()._load_best_model(*args, **kwargs)
+
+    def _named_weights(self) -> dict[str, Tensor]:
+        """Name -> weight; those that the optimizer has and the model does not go by their place in its groups."""
+        named = dict(self.model.named_parameters())
+        known = set(named.values())
+        for group, entry in enumerate(self.optimizer.param_groups):
+            places = enumerate(entry["params"])
+            named |= {f"param_groups.{group}.{i}": weight for i, weight in places if weight not in known}
+        return named
 
     @property
     def _state_of_rank(self) -> bool:
@@ -51,14 +62,14 @@ class CheckpointMixin:
     def _sharded_by_host(self) -> bool:
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
         if checkpoint is None:
             return
         self._warn_of_other_options(checkpoint)
         state = load_state(checkpoint, self.args.process_index, self.args.world_size, self._state_of_rank)
         if state:
-            self.sam_method.load_state_dict(state, dict(self.model.named_parameters()))
+            self.sam_method.load_state_dict(state, self._named_weights())
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
         path = os.path.join(checkpoint, SAM_CONFIG_NAME)

@@ -85,26 +85,28 @@ class HubMixin:
             data_description (`str`, *optional*): Markdown for the section "Training and evaluation data", which the
                 host leaves open: what was done to the data. Written for method `"none"` too.
         """
+        # A host may take neither (trl): only what was given is passed on.
+        given = {
+            name: value for name, value in {"language": language, "license": license}.items() if value is not None
+        }
         if self.sam_method.is_stock or not self.is_world_process_zero():
-            super().create_model_card(language=language, license=license, tags=tags, **kwargs)
+            super().create_model_card(tags=tags, **given, **kwargs)
         else:
-            self._create_sam_card(language, license, tags, **kwargs)
+            self._create_sam_card(tags, **given, **kwargs)
         if data_description and self.is_world_process_zero():
             path = Path(self.args.output_dir, "README.md")
             content = describe_data(path.read_text(encoding="utf-8"), data_description)
             path.write_text(content, encoding="utf-8")
         self._is_saved = True
 
-    def _create_sam_card(
-        self, language: str | None, license: str | None, tags: str | list[str] | None, **kwargs: Any
-    ) -> None:
+    def _create_sam_card(self, tags: str | list[str] | None, **kwargs: Any) -> None:
         tags = [tags] if isinstance(tags, str) else list(tags or [])
         tags += [tag for tag in card_tags(self.sam_config) if tag not in tags]
         best_step = self.state.best_global_step if self.args.load_best_model_at_end else None
         log_history = self.state.log_history
         self.state.log_history = card_history(log_history, best_step)
         try:
-            super().create_model_card(language=language, license=license, tags=tags, **kwargs)
+            super().create_model_card(tags=tags, **kwargs)
             record = self._training_record(kwargs.get("model_name"))
         finally:
             self.state.log_history = log_history

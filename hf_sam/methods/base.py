@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..components import Component, Conflict
 from ..engine import GradientEngine, Window, WindowResult, single_rows
-from ..parallel.exchange import world_size
+from ..parallel.exchange import largest, world_size
 from ..perturbations import PERTURBATIONS, Ascent
 from ..rng import Draws, preserved_rng
 from ..selection import Selection, select
@@ -129,6 +129,11 @@ class Method(Component):
         loss = engine.gradient(window)
         return WindowResult(loss=loss, perturbed_loss=None, ascent_grad_norm=None)
 
+    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
+        """g(w; W), weight -> gradient, the same on all ranks, in a pass that counts for nothing."""
+        engine.gradient(window, track_statistics=False)
+        return engine.take_gradients()
+
     def ascend(
         self, engine: GradientEngine, window: Window, synchronize: bool = True
     ) -> tuple[Tensor, dict[Tensor, Tensor]]:
@@ -234,11 +239,14 @@ class Method(Component):
     def _row_gradients(self, engine: GradientEngine, window: Window, count: int) -> Iterator[dict[Tensor, Tensor]]:
         part, parts = self.part_of_window
         share = math.ceil(count / world_size())
+        rows = list(islice(single_rows(window), part, part + share * parts, parts))
         with preserved_rng(engine.device):
-            for row in islice(single_rows(window), part, part + share * parts, parts):
+            for row in rows:
                 with torch.enable_grad():
                     engine.gradient([row], synchronize=False, track_statistics=False)
                 yield engine.take_gradients()
+        with torch.enable_grad():
+            engine.idle(rows or window, largest(len(rows), engine.device) - len(rows))
 
     @property
     def state_of_rank(self) -> bool:

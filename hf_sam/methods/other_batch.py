@@ -5,6 +5,7 @@ from torch import Tensor
 from ..components import Conflict, Description
 from ..engine import GradientEngine
 from .base import NEEDS_ASCENT_GRADIENT, Update
+from .pair_conflicts import GENERATES_INPUTS
 from .sam import SAM, SAM_BIBTEX
 
 
@@ -40,6 +41,7 @@ class OtherBatchSAM(SAM):
             why="since two windows may differ in their number of micro-batches",
             instead="use ascent_scope='rank' or 'global'",
         ),
+        GENERATES_INPUTS,
         NEEDS_ASCENT_GRADIENT,
     )
     needs_upcoming_window = True

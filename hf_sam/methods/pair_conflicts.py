@@ -1,12 +1,19 @@
 """What methods that compute two independent gradients at the same time cannot be combined with."""
 
-from torch import nn
-
 from ..components import Conflict
+from ..hosts.classes import generates_inputs
+from ..parallel.conflicts import PAIR_CONFLICTS
 from .base import NEEDS_ASCENT_GRADIENT
 
 
-ON_SEVERAL_RANKS = "on several ranks"
+#: Of methods that look at a window before its turn.
+GENERATES_INPUTS = Conflict(
+    option="{}",
+    found=lambda s: generates_inputs(s.trainer),
+    why="which generates its inputs with the weights that are trained, while this method looks at a window before its "
+    "turn, at other weights",
+    instead="use method='sam'",
+)
 
 #: Nothing would be saved by it, on any number of ranks.
 WITHOUT_PARALLEL_GRADIENTS = (
@@ -34,48 +41,14 @@ WITHOUT_PARALLEL_GRADIENTS = (
     ),
 )
 
-#: The exchange in a pair of ranks does not work with it.
+#: On several ranks, also because pairs of them look at different windows.
 WITHOUT_PAIRS = (
-    Conflict(
-        option="dispatch_batches=True of accelerator_config",
-        found=lambda s: s.several_ranks and s.accelerator.dispatch_batches,
-        why="since the ranks of a pair are at different windows",
-        instead="set it to False or None",
-        under=ON_SEVERAL_RANKS,
-    ),
-    Conflict(
-        option="train_sampling_strategy='batch_rebalance'",
-        found=lambda s: s.several_ranks and getattr(s.args, "train_sampling_strategy", "") == "batch_rebalance",
-        why="which splits the data over all ranks by itself",
-        instead="use 'group_by_length'",
-        under=ON_SEVERAL_RANKS,
-    ),
-    Conflict(
-        option="gradient_as_bucket_view=True of DistributedDataParallelKwargs",
-        found=lambda s: s.ddp_option("gradient_as_bucket_view"),
-        why="since it keeps gradients from one pass to the next",
-        instead="leave it False",
-        under=ON_SEVERAL_RANKS,
-    ),
+    *PAIR_CONFLICTS,
     Conflict(
         option="ddp_static_graph=True",
         found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
         why="under which DDP expects every pass to be synchronised",
         instead="leave it False, or use no gradient accumulation",
         under="with a pass that is not synchronised",
-    ),
-    Conflict(
-        option="SyncBatchNorm",
-        found=lambda s: s.several_ranks and any(isinstance(m, nn.SyncBatchNorm) for m in s.model.modules()),
-        why="since the ranks hold different weights and data",
-        instead="use BatchNorm",
-        under=ON_SEVERAL_RANKS,
-    ),
-    Conflict(
-        option="comm_hook={!r} of DistributedDataParallelKwargs",
-        found=lambda s: {"no": None}.get(hook := getattr(s.ddp_option("comm_hook"), "value", "no"), hook),
-        why="since it has a gradient exchange of its own",
-        instead="leave comm_hook at 'no'",
-        under=ON_SEVERAL_RANKS,
     ),
 )

@@ -121,5 +121,8 @@ class SAM(Method):
         loss, ascent = self.ascent_gradient(engine, update, share_ascent)
         with self.perturbed(engine, ascent, update, engine.loss_scale, local=not share_ascent) as norm:
             engine.put_gradients(accumulated)
-            perturbed_loss = engine.gradient(update.window, synchronize=share_descent, track_statistics=False)
+            # The host counts this pass where the ascent was on a part of the window, or on another one.
+            perturbed_loss = engine.gradient(
+                update.window, synchronize=share_descent, track_statistics=False, counted=True
+            )
         return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

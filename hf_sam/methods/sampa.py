@@ -13,9 +13,9 @@ from ..parallel import PairExchange, Role
 from ..parallel.exchange import share_scalars
 from ..perturbations.base import matched
 from ..rng import preserved_rng
-from ..weights import global_norm, preserved_weights
+from ..weights import global_norm, preserved_weights, remove_scale
 from .base import PERTURBATION_PREFIX, Method, Update
-from .pair_conflicts import WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
+from .pair_conflicts import GENERATES_INPUTS, WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
 from .sam import SAM_BIBTEX
 
 
@@ -26,6 +26,8 @@ SAMPA_BIBTEX = """@inproceedings{xie2024sampa,
     year      = {2024},
     url       = {https://arxiv.org/abs/2410.10683}
 }"""
+# Beside the lookahead gradient, which goes by the names of the weights.
+LOOKAHEAD_LOSS = "sampa/lookahead_loss"
 
 
 class SAMPa(Method):
@@ -47,8 +49,9 @@ class SAMPa(Method):
     On one process the two gradients are computed one after the other, on 2K ranks side by side by the two ranks of a
     pair. If there is no next window, the last update uses λ = 0.
 
-    With `ascent_scope="micro_batch"` each of K pairs perturbs along the h_t of its own shard of the window, as in mSAM
-    with m = K; y and the update have the average over all of them. (Our reading: the paper names the combination.)
+    The loss that is logged for update t is that of W_t at y_t (at w_0 for the first), the perturbed one that of W_t at
+    x̃_t. With `ascent_scope="micro_batch"` each of K pairs perturbs along the h_t of its own shard of the window, as in
+    mSAM with m = K; y and the update have the average over all. (Our reading: the paper names the combination.)
     """
 
     description = Description(
@@ -68,6 +71,7 @@ class SAMPa(Method):
     shared_options = ("rho", "sampa_lambda", "lookahead", "same_dropout_mask")
     conflicts = (
         *WITHOUT_PARALLEL_GRADIENTS,
+        GENERATES_INPUTS,
         Conflict(
             option="ZeroRedundancyOptimizer",
             found=lambda s: (
@@ -87,7 +91,12 @@ class SAMPa(Method):
     def __init__(self, config, pairs=None):
         super().__init__(config, pairs)
         self.exchange = None if pairs is None else PairExchange(pairs)
+        self._forget()
+
+    def _forget(self) -> None:
         self.lookahead_gradient: dict[Tensor, Tensor] = {}
+        # The loss of W_t that h_t came with; None after a checkpoint that does not have it.
+        self.lookahead_loss: Tensor | None = None
 
     @property
     def lookahead_weight(self) -> float:
@@ -117,7 +126,7 @@ class SAMPa(Method):
 
     def reset(self) -> None:
         super().reset()
-        self.lookahead_gradient = {}
+        self._forget()
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         if not self.lookahead_gradient or self._has_overflowed(engine):
@@ -127,10 +136,8 @@ class SAMPa(Method):
         return self._side_by_side(engine, update)
 
     def stock_gradient(self, engine: GradientEngine, window: Window) -> WindowResult:
-        self.lookahead_gradient = {}
-        if self.exchange is not None:
-            self.exchange.attach(engine.model)
-            self.exchange.average_over_world()
+        self._forget()
+        self._average_over_world(engine)
         return super().stock_gradient(engine, window)
 
     def _has_overflowed(self, engine: GradientEngine) -> bool:
@@ -150,28 +157,46 @@ class SAMPa(Method):
         ahead = ahead and self.looks_ahead
         with nullcontext() if ahead else preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             own = {} if self.ascends_by_pair else None
-            mean = self.gradient_at_weights(engine, window, own)
+            loss, mean = self._at_weights(engine, window, counted=True, own=own)
             self.lookahead_gradient = own or mean
+        if self.pairs is not None:
+            (loss,) = share_scalars([loss], engine.device) / self.pairs.world_size
+        self.lookahead_loss = loss
 
     def window_ahead(self, update: Update) -> Window | None:
         """Of which window h_{t+1} is the gradient, if there is one."""
         return update.upcoming
 
-    def gradient_at_weights(
-        self, engine: GradientEngine, window: Window, own: dict[Tensor, Tensor] | None = None
-    ) -> dict[Tensor, Tensor]:
-        """
-        g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks. A PERTURBED one also gets that
-        of its own data in `own`, if it is given.
-        """
+    def gradient_at_weights(self, engine: GradientEngine, window: Window) -> dict[Tensor, Tensor]:
+        """g(w_t; W_t) without its loss scale, weight -> gradient, the same on all ranks."""
+        return self._at_weights(engine, window, counted=False)[1]
+
+    def _at_weights(
+        self, engine: GradientEngine, window: Window, counted: bool, own: dict[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """With the loss. A PERTURBED rank also gets the gradient of its own data in `own`, if it is given."""
         loss_scale = engine.loss_scale
-        if self.exchange is not None:
-            self.exchange.attach(engine.model)
-            self.exchange.average_over_world(own, loss_scale)
-        engine.gradient(window, track_statistics=False, ascent=True)
+        self._average_over_world(engine, own, loss_scale)
+        loss = engine.gradient(window, track_statistics=False, counted=counted, ascent=True)
         gradient = engine.take_gradients()
-        _remove_scale(gradient, loss_scale)
-        return gradient
+        remove_scale(gradient.values(), loss_scale)
+        return loss, gradient
+
+    def _average_over_world(
+        self,
+        engine: GradientEngine,
+        own: dict[Tensor, Tensor] | None = None,
+        loss_scale: Tensor | None = None,
+    ) -> None:
+        if self.exchange is not None:
+            self.exchange.attach(engine.model, engine.weights)
+            self.exchange.average_over_world(own, loss_scale)
+
+    def _result(self, perturbed_loss: Tensor, norm: Tensor, next_loss: Tensor | None) -> WindowResult:
+        """Both losses are those of W_t: its lookahead loss was computed in the update before."""
+        loss = perturbed_loss if self.lookahead_loss is None else self.lookahead_loss.to(perturbed_loss)
+        self.lookahead_loss = next_loss
+        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
 
     def _one_after_the_other(self, engine: GradientEngine, update: Update) -> WindowResult:
         loss_scale, upcoming = engine.loss_scale, self.window_ahead(update)
@@ -180,19 +205,19 @@ class SAMPa(Method):
         if upcoming is None:
             engine.put_gradients(perturbed_gradient)
             self.lookahead_gradient = {}
-            return WindowResult(loss=perturbed_loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+            return self._result(perturbed_loss, norm, None)
 
         # h_{t+1} draws the masks that p_{t+1} will draw, since the next update begins where the stream stands now.
         with preserved_rng(engine.device, fresh=not self.config.same_dropout_mask):
             loss = self._lookahead_pass(engine, upcoming, release=True)
         self.lookahead_gradient = engine.take_gradients()
         engine.put_gradients(_mix(perturbed_gradient, self.lookahead_gradient, self.lookahead_weight))
-        _remove_scale(self.lookahead_gradient, loss_scale)
-        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+        remove_scale(self.lookahead_gradient.values(), loss_scale)
+        return self._result(perturbed_loss, norm, loss)
 
     def _side_by_side(self, engine: GradientEngine, update: Update) -> WindowResult:
         upcoming = self.window_ahead(update)
-        self.exchange.attach(engine.model)
+        self.exchange.attach(engine.model, engine.weights)
         if upcoming is None:
             self.exchange.average_over_world()
             if self.ascends_by_pair:
@@ -204,23 +229,33 @@ class SAMPa(Method):
             )
         nothing = torch.zeros((), device=engine.device)
         loss = perturbed_loss = norm = nothing
+        longest = max(len(update.window), len(upcoming or ()))
         if self.pairs.role is Role.PERTURBED or upcoming is None:
-            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False)
+            perturbed_loss, norm = self._perturbed_pass(engine, update, keep=False, passes=longest)
+            if upcoming is not None:
+                # By the partner, who tells of it.
+                upcoming[0].record.counted = True
         else:
             self.advance(engine, self.lookahead_gradient, update, local=self.ascends_by_pair)
+            engine.idle(upcoming, longest - len(upcoming))
             loss = self._lookahead_pass(engine, upcoming, release=False)
 
         ranks = self.pairs.world_size if upcoming is None else self.pairs.count
         loss, perturbed_loss, norm = share_scalars([loss, perturbed_loss, norm], engine.device) / ranks
         if upcoming is None:
             self.lookahead_gradient = {}
-            loss = perturbed_loss
-        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)
+        return self._result(perturbed_loss, norm, None if upcoming is None else loss)
 
-    def _perturbed_pass(self, engine: GradientEngine, update: Update, keep: bool) -> tuple[Tensor, Tensor]:
+    def _perturbed_pass(
+        self, engine: GradientEngine, update: Update, keep: bool, passes: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """`passes`: the most that any rank makes now."""
         ascent, local = dict(self.lookahead_gradient), self.ascends_by_pair
         with self.perturbed(engine, ascent, update, keep=keep, local=local) as norm:
-            loss = engine.gradient(update.window, track_statistics=False)
+            engine.idle(update.window, passes - len(update.window))
+            # Where a run was resumed, the pass that the host would have counted was before it.
+            counted = not update.window[0].record.counted and (self.looks_ahead or self.pairs is not None)
+            loss = engine.gradient(update.window, track_statistics=False, counted=counted)
         return loss, norm
 
     def _lookahead_pass(self, engine: GradientEngine, upcoming: Window, release: bool) -> Tensor:
@@ -233,7 +268,8 @@ class SAMPa(Method):
 
     def state_dict(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
         lookahead = {names[weight]: gradient for weight, gradient in self.lookahead_gradient.items()}
-        return super().state_dict(names) | lookahead
+        loss = {} if self.lookahead_loss is None else {LOOKAHEAD_LOSS: self.lookahead_loss}
+        return super().state_dict(names) | lookahead | loss
 
     def load_state_dict(self, state: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
         """
@@ -241,6 +277,8 @@ class SAMPa(Method):
             `ValueError`: the checkpoint's lookahead gradient is not that of these weights.
         """
         super().load_state_dict(state, weights)
+        self.lookahead_loss = state.get(LOOKAHEAD_LOSS)
+        state = {name: value for name, value in state.items() if name != LOOKAHEAD_LOSS}
         state = {name: value for name, value in state.items() if not name.startswith(PERTURBATION_PREFIX)}
         self.lookahead_gradient = matched(state, weights, f"{self.description.name}'s lookahead gradient")
 
@@ -258,11 +296,3 @@ def _mix(perturbed: dict[Tensor, Tensor], lookahead: dict[Tensor, Tensor], weigh
     if alone:
         torch._foreach_mul_(alone, 1.0 - weight)
     return perturbed
-
-
-@torch.no_grad()
-def _remove_scale(gradients: dict[Tensor, Tensor], loss_scale: Tensor | None) -> None:
-    if loss_scale is not None:
-        for device in {gradient.device for gradient in gradients.values()}:
-            there = [gradient for gradient in gradients.values() if gradient.device == device]
-            torch._foreach_div_(there, loss_scale.to(device))

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from ..components import Description
-from ..engine import GradientEngine, Window
+from ..engine import GradientEngine, Window, WindowResult
 from .base import Update
-from .pair_conflicts import WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
+from .pair_conflicts import GENERATES_INPUTS, WITHOUT_PAIRS, WITHOUT_PARALLEL_GRADIENTS
 from .sam import SAM_BIBTEX
 from .sampa import SAMPa
 
@@ -29,7 +29,8 @@ class StaleSAM(SAMPa):
 
     It is SAMPa with λ = 0 and without the lookahead: a_{t-1} is of the weights and of the window before. On one
     process the two gradients are computed one after the other, on 2K ranks side by side by the two ranks of a pair.
-    a_t may be that of a part of the window (`SAMConfig.ascent_fraction`).
+    a_t may be that of a part of the window (`SAMConfig.ascent_fraction`). What a host collects for its log is, on one
+    process, from the pass at w_t, and on a pair each rank's own.
 
     | symbol | where it is set |
     |---|---|
@@ -51,7 +52,7 @@ class StaleSAM(SAMPa):
         "taken at the first weights, are our reading",
     )
     shared_options = ("rho", "same_dropout_mask")
-    conflicts = (*WITHOUT_PARALLEL_GRADIENTS, *WITHOUT_PAIRS)
+    conflicts = (*WITHOUT_PARALLEL_GRADIENTS, GENERATES_INPUTS, *WITHOUT_PAIRS)
     ascent_may_differ = True
     looks_ahead = False
     # Of the window before nothing is read, but the stream of windows draws the same data on both ranks of a pair.
@@ -72,3 +73,8 @@ class StaleSAM(SAMPa):
         if release:
             self.lookahead_gradient = {}
         return engine.gradient(window, ascent=True)
+
+    def _result(self, perturbed_loss: Tensor, norm: Tensor, next_loss: Tensor | None) -> WindowResult:
+        """Both losses are those of W_t, computed in this update."""
+        loss = perturbed_loss if next_loss is None else next_loss
+        return WindowResult(loss=loss, perturbed_loss=perturbed_loss, ascent_grad_norm=norm)

@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import recursively_apply
 from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import has_length
 
@@ -18,8 +21,9 @@ from .topology import Pairs
 
 class PairLoading:
     """
-    Stands in for the `Accelerator` where data is dealt and counted: there are K shards instead of N, the same for both
-    ranks of a pair. Everything else is passed on.
+    Stands in for the `Accelerator` where data is dealt, counted and gathered: there are K shards instead of N, the
+    same for both ranks of a pair, and what a pass over a window gathers is of the K ranks that look at that window.
+    Everything else is passed on, also what the host sets (sentence-transformers sets `even_batches`).
 
     Args:
         accelerator (`Accelerator`): the real one.
@@ -27,12 +31,46 @@ class PairLoading:
     """
 
     def __init__(self, accelerator: Any, pairs: Pairs | None):
-        self._accelerator = accelerator
-        self._shard = accelerator.process_index if pairs is None else pairs.index
-        self.num_processes = accelerator.num_processes if pairs is None else pairs.count
+        own = {
+            "_accelerator": accelerator,
+            "_pairs": pairs,
+            "_shard": accelerator.process_index if pairs is None else pairs.index,
+            "num_processes": accelerator.num_processes if pairs is None else pairs.count,
+        }
+        vars(self).update(own)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._accelerator, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._accelerator, name, value)
+
+    def gather(self, tensor: Any) -> Any:
+        """`Accelerator.gather` over the ranks of one role."""
+        return recursively_apply(self._gather_one, tensor, error_on_other_type=True)
+
+    def gather_for_metrics(self, *args: Any, **kwargs: Any) -> Any:
+        return Accelerator.gather_for_metrics(self, *args, **kwargs)
+
+    def reduce(self, tensor: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
+        """`Accelerator.reduce` over the ranks of one role."""
+        return recursively_apply(lambda one: self._reduce_one(one, reduction, scale), tensor, error_on_other_type=True)
+
+    def _gather_one(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = (tensor[None] if tensor.dim() == 0 else tensor).contiguous()
+        if self.num_processes == 1:
+            return tensor.clone()
+        parts = [torch.empty_like(tensor) for _ in range(self.num_processes)]
+        dist.all_gather(parts, tensor, group=self._pairs.role_group)
+        return torch.cat(parts)
+
+    def _reduce_one(self, tensor: torch.Tensor, reduction: str, scale: float) -> torch.Tensor:
+        tensor = tensor.clone()
+        if self.num_processes > 1:
+            dist.all_reduce(tensor, group=self._pairs.role_group)
+        if reduction == "mean":
+            tensor /= self.num_processes
+        return tensor * scale
 
     def prepare(self, *objects: Any, **kwargs: Any) -> Any:
         prepared = tuple(
@@ -157,6 +195,10 @@ class WindowStream:
         self._epoch += 1
         if hasattr(self._loader, "set_epoch"):
             self._loader.set_epoch(self._epoch)
+        # As the training loop does: accelerate does not reach a batch sampler that it has dealt to shards.
+        dealt = getattr(getattr(self._loader, "batch_sampler", None), "batch_sampler", None)
+        if hasattr(dealt, "set_epoch"):
+            dealt.set_epoch(self._epoch)
         return iter(self._loader)
 
     def _fetch(self) -> tuple[list, Any] | None:

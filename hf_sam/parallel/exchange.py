@@ -39,12 +39,13 @@ class PairExchange:
         # What is done with the gradient of this rank alone, before it is averaged.
         self._keep: Callable[[dist.GradBucket, Tensor], None] | None = None
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: nn.Module, weights: list[Tensor]) -> None:
         """
         Take over the gradients of `model`, the first time that it is seen.
 
         Raises:
-            `ValueError`: `model` is not wrapped in `DistributedDataParallel`, or its gradients are views of buckets.
+            `ValueError`: `model` is not wrapped in `DistributedDataParallel`, its gradients are views of buckets, or
+                some of the `weights` that are trained are not its own.
         """
         ddp = getattr(model, "_orig_mod", model)
         if not isinstance(ddp, DistributedDataParallel):
@@ -58,6 +59,13 @@ class PairExchange:
             raise ValueError(
                 "SAMConfig.method='sampa' on several ranks cannot be combined with gradient_as_bucket_view=True: "
                 "leave it False, since gradients are kept from one pass to the next."
+            )
+        foreign = len(set(weights) - set(ddp.parameters()))
+        if foreign:
+            raise ValueError(
+                f"SAMConfig.method='sampa' on several ranks cannot train the {foreign} weights of the optimizer that "
+                "are not in DistributedDataParallel, whose gradients nobody exchanges: make them a part of the model, "
+                "or use method='sam'."
             )
         self.pairs.create_groups()
         ddp.register_comm_hook(self, PairExchange._reduce)
@@ -186,6 +194,15 @@ def average(tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
             tensor.div_(ranks)
             dist.all_reduce(tensor)
+
+
+def largest(value: int, device: torch.device) -> int:
+    """The largest of all ranks' values."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor(value, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
 
 
 def _shaped(bucket: dist.GradBucket, own: Tensor, other: Tensor) -> list[Tensor]:

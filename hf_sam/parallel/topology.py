@@ -1,7 +1,8 @@
 """Ranks, pairs and roles: in go a rank and a world size, out comes who this process is and whom it talks to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import torch.distributed as dist
 
@@ -29,7 +30,6 @@ class Pairs:
 
     rank: int
     world_size: int
-    _groups: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         if self.world_size % 2:
@@ -67,12 +67,17 @@ class Pairs:
         """The two ranks of this pair."""
         return self.create_groups()["pair"]
 
-    def create_groups(self) -> dict:
+    def create_groups(self) -> dict[str, dist.ProcessGroup]:
         """All ranks have to come here together, the first time."""
-        if not self._groups:
-            everyone = range(self.world_size)
-            by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
-            by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
-            self._groups["role"], _ = dist.new_subgroups_by_enumeration(by_role)
-            self._groups["pair"], _ = dist.new_subgroups_by_enumeration(by_pair)
-        return self._groups
+        return _groups_within(dist.group.WORLD)
+
+
+@lru_cache(maxsize=1)
+def _groups_within(world: dist.ProcessGroup) -> dict[str, dist.ProcessGroup]:
+    """Trainers that follow each other in the same processes share them: each group keeps threads until it ends."""
+    everyone = range(world.size())
+    by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
+    by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
+    role, _ = dist.new_subgroups_by_enumeration(by_role)
+    pair, _ = dist.new_subgroups_by_enumeration(by_pair)
+    return {"role": role, "pair": pair}

@@ -149,7 +149,9 @@ def _fisher_information(ascent: Ascent, rows: int) -> dict[Tensor, Tensor] | Non
     wide = {weight: torch.promote_types(weight.dtype, torch.float32) for weight in ascent.names}
     information = {weight: torch.zeros_like(weight, dtype=wide[weight]) for weight in ascent.names}
     for gradients in ascent.row_gradients(rows):
-        for weight, gradient in gradients.items():
+        # Taken out, so that the gradient of the next row finds their memory free.
+        while gradients:
+            weight, gradient = gradients.popitem()
             if weight in information:
                 gradient = gradient.to(wide[weight])
                 information[weight].addcmul_(gradient, gradient)

@@ -59,7 +59,8 @@ class WaitingRanks:
     """Ranks that have imported what training needs, which takes longer than most runs, and wait for work."""
 
     def __init__(self, ranks: int):
-        self.ranks, self.folder, self.tasks = ranks, Path(tempfile.mkdtemp(prefix="ranks-")), 0
+        self.temporary = tempfile.TemporaryDirectory(prefix="ranks-")
+        self.ranks, self.folder, self.tasks = ranks, Path(self.temporary.name), 0
         self.printed = self.folder / "printed.log"
         worker = REPOSITORY / "tests" / "distributed" / "worker.py"
         command = [*torchrun(ranks), str(worker), str(ranks), str(self.folder)]
@@ -78,17 +79,19 @@ class WaitingRanks:
         while not all(path.exists() for path in done):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 _waiting_ranks.cache_clear()
-                self.end()
-                raise AssertionError(f"status {self.process.returncode}: " + self.printed.read_text()[-6000:])
+                printed = self.printed.read_text()[-6000:]
+                raise AssertionError(f"{self.ranks} ranks ended with status {self.end()} or did not end: {printed}")
             time.sleep(0.02)
 
-    def end(self) -> None:
+    def end(self) -> int:
         self.process.stdin.close()
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.terminate()
-            self.process.wait()
+        status = self.process.wait()
+        self.temporary.cleanup()
+        return status
 
 
 _waiting_ranks = cache(WaitingRanks)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from torch.nn.functional import cross_entropy
+from transformers import EarlyStoppingCallback
 
+from hf_sam import SAMConfig
 from tests import harness
 from tests.host import parameters, setups, trainers
 from tests.host.setups import CONFIGS
@@ -146,6 +148,75 @@ def read_data(setting: str, method: str, ranks: int, folder: Path) -> dict[str, 
 CASES |= {f"data-{setting}": partial(read_data, setting, "sampa") for setting in DATA}
 CASES["accounting-sam"] = partial(read_data, "shuffled", "sam")
 CASES["accounting-stock"] = partial(read_data, "shuffled", "stock")
+
+
+# ---- what hosts do on several ranks ----
+
+# Windows of 4, 4 and 2 micro-batches on one shard of the rows.
+UNEVEN = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "optim": "sgd", "learning_rate": 0.1}
+
+
+def collective(config: SAMConfig, ranks: int, folder: Path) -> dict[str, Any]:
+    options = {"data_collator": setups.collate_for_classification, "arguments": UNEVEN}
+    trainer = setups.make_trainer(
+        setups.classifier(), setups.sentences(20), folder, config, base=trainers.WithCollective, **options
+    )
+    trainer.model_accepts_loss_kwargs = False
+    trainer.train()
+    return setups.outcome(trainer)
+
+
+def own_batches(ranks: int, folder: Path) -> dict[str, Any]:
+    trainer = setups.make_trainer(
+        setups.classifier(),
+        setups.sentences(24),
+        folder,
+        CONFIGS["sampa"],
+        base=trainers.WithOwnBatches,
+        arguments={"per_device_train_batch_size": 2, "num_train_epochs": 3},
+        data_collator=trainers.collate_with_index,
+    )
+    trainer.train()
+    return setups.outcome(trainer) | {"rows": trainer.seen, "even_batches": trainer.accelerator.even_batches}
+
+
+def stopped_early(name: str, ranks: int, folder: Path) -> dict[str, Any]:
+    """Steps that are too long make the loss grow, and the best model is an early one."""
+    arguments = {
+        "num_train_epochs": 8,
+        "learning_rate": 0.5,
+        "lr_scheduler_type": "constant",
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+    }
+    rows = setups.sentences(24)
+    trainer = setups.make_trainer(
+        setups.classifier(),
+        rows,
+        folder,
+        CONFIGS[name],
+        arguments=batch_arguments(name, ranks) | arguments,
+        data_collator=setups.collate_for_classification,
+        eval_dataset=rows,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )
+    trainer.model_accepts_loss_kwargs = False
+    trainer.train()
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    left = {"eval_losses": losses, "best_step": trainer.state.best_global_step}
+    return setups.outcome(trainer) | left | {"final": trainer.evaluate()["eval_loss"]}
+
+
+CASES |= {
+    "collective-sampa": partial(collective, CONFIGS["sampa-gradient"]),
+    "collective-sam": partial(collective, CONFIGS["sam-global"]),
+    "own-batches": own_batches,
+}
+CASES |= {f"stopped-early-{name}": partial(stopped_early, name) for name in ("sam-global", "sampa")}
 
 
 @dataclass

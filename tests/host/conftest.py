@@ -19,7 +19,14 @@ def on_two_ranks(tmp_path_factory):
 @pytest.fixture(scope="session")
 def on_four_ranks(tmp_path_factory):
     """As `on_two_ranks`, for the cases about data."""
-    names = ["data-shuffled", "data-augmented-by-workers", "data-streamed", "accounting-sam", "accounting-stock"]
+    names = [
+        "data-shuffled",
+        "data-augmented-by-workers",
+        "data-streamed",
+        "accounting-sam",
+        "accounting-stock",
+        "own-batches",
+    ]
     return run_cases(4, names, tmp_path_factory.mktemp("four-ranks"))
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from tests import harness
-from tests.host import setups
+from tests.host import setups, trainers
 
 
 class Watching(Trainer):
@@ -16,7 +16,7 @@ class Watching(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.displacements: list[dict[str, float]] = []
+        self.displacements: list[dict[str, float]] = trainers.Notes()
         trainer = self
 
         class Remember(TrainerCallback):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import Trainer
@@ -12,14 +13,18 @@ from transformers import Trainer
 from tests.host import setups
 
 
+class Notes(list):
+    """Kept over all passes. What is a list and no more would be put back after a pass that does not count."""
+
+
 class Recording(Trainer):
     """Notes, for each micro-batch whose gradient is computed, which rows it holds, and what they say."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.seen: list[list[int]] = []
-        self.checksums: list[int] = []
-        self.sizes: list[int] = []
+        self.seen: list[list[int]] = Notes()
+        self.checksums: list[int] = Notes()
+        self.sizes: list[int] = Notes()
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.seen.append(inputs.pop("index").tolist())
@@ -107,3 +112,42 @@ class Stream(IterableDataset):
 
 def collate_with_index(rows):
     return setups.collate_for_classification(rows) | {"index": torch.tensor([row["index"] for row in rows])}
+
+
+class WithCollective(Trainer):
+    """Exchanges something between all ranks whenever it computes a loss, without asking the accelerator."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if dist.is_initialized():
+            ranks = torch.ones(())
+            dist.all_reduce(ranks)
+            assert ranks == dist.get_world_size()
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class OrderOfEpoch:
+    """Batches of two rows, in another order in each epoch that it is told of."""
+
+    def __init__(self, rows: int):
+        self.rows, self.epoch, self.batch_size, self.drop_last = rows, 0, 2, False
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows // 2
+
+    def __iter__(self):
+        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.epoch)).tolist()
+        return iter([order[start : start + 2] for start in range(0, self.rows, 2)])
+
+
+class WithOwnBatches(Recording):
+    """Deals batches of a sampler of its own, as sentence-transformers does."""
+
+    def get_train_dataloader(self):
+        self.accelerator.even_batches = False
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=OrderOfEpoch(len(self.train_dataset)), collate_fn=self.data_collator
+        )
+        return self.accelerator.prepare(loader)

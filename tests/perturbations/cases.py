@@ -25,7 +25,7 @@ class Case:
         rows (`int`): gradients of single rows each time that a mask is made.
         state (`bool`): whether it has one.
         moves (`tuple`): names of the weights that may be displaced; empty for all.
-        longest (`float`): bound of the displacement's length, in units of ρ.
+        longest (`float`): bound of the displacement's length, in units of ρ (ASAM's is the largest T).
     """
 
     perturbation: str
@@ -62,15 +62,16 @@ CASES = {
         config={"perturb_modules": ["inner", "outer.*", "!inner.bias"]},
         moves=("inner.weight", "outer.weight", "outer.bias"),
     ),
-    "asam": Case("asam", scaled.Adaptive, limit={"scaled": []}),
+    "asam": Case("asam", scaled.Adaptive, limit={"scaled": []}, longest=1.5),
     "asam of all weights": Case(
         "asam",
         lambda: scaled.Adaptive(0.5, ("inner.weight", "inner.bias", *NORM, "outer.weight", "outer.bias")),
         {"eta": 0.5, "scaled": ["*"]},
+        longest=2.0,
     ),
     "samson": Case("samson", lambda: scaled.Adaptive(0.1, ranged=True), {"eta": 0.1}, limit={"scaled": []}),
     "sam_on": Case("sam_on", lambda: scaled.Gradient(NORM), moves=NORM),
-    "sam_on as asam": Case("sam_on", lambda: scaled.Adaptive(names=NORM), {"form": "asam"}, moves=NORM),
+    "sam_on as asam": Case("sam_on", lambda: scaled.Adaptive(names=NORM), {"form": "asam"}, moves=NORM, longest=1.5),
     "sam_on without norms": Case(
         "sam_on",
         lambda: scaled.Gradient(("inner.weight", "inner.bias", "outer.weight", "outer.bias")),

