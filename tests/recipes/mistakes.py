@@ -99,8 +99,8 @@ MISTAKES = [
     (
         "refused",
         "recipes/run_glue.py",
-        f"{ON_GLUE} --method sampa --optim adafactor",
-        "method='sampa' .* cannot be combined with optim='adafactor'",
+        f"{ON_GLUE} --method gsam --ascent_scope micro_batch",
+        "method='gsam' cannot be combined with ascent_scope='micro_batch'",
     ),
     (
         "refused",

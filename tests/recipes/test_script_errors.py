@@ -184,7 +184,9 @@ def test_an_interrupt_ends_a_training_with_one_line(paths, recipes, tmp_path):
     options = [*typed(ON_GLUE, paths | {"new": tmp_path}), "--num_train_epochs", "10000", "--save_strategy", "steps"]
     command = [sys.executable, "-u", recipes / "run_glue.py", *options, "--save_steps", "3", "--eval_strategy", "no"]
     with open(tmp_path / "stderr", "w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        # A shell starts its background jobs with interrupts ignored, and the tests may be one.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, preexec_fn=heed)
     try:
         while not list(tmp_path.glob("checkpoint-*")):
             assert process.poll() is None, (tmp_path / "stderr").read_text()
