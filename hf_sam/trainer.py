@@ -13,8 +13,8 @@ from .checkpoints import CheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
 from .engine import GradientEngine, MicroBatch, Window, normalization_modules
+from .host_classes import check_order_of_bases
 from .hosts.accounting import AccountingMixin
-from .hosts.classes import check_order_of_bases
 from .hosts.options import OptionsMixin
 from .hosts.passes import HostPasses
 from .hosts.windows import WindowsMixin
