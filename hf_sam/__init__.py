@@ -1,6 +1,7 @@
 """Sharpness-aware training for the Hugging Face Trainer."""
 
 from .ascent_losses import register_ascent_loss
+from .checkpoints import get_last_checkpoint
 from .config import SAMConfig
 from .diagnostics import SAMPaSimilarity, WindowCallback
 from .methods import register_method
@@ -18,6 +19,7 @@ __all__ = [
     "SAMTrainerMixin",
     "WindowCallback",
     "__version__",
+    "get_last_checkpoint",
     "register_ascent_loss",
     "register_method",
     "register_perturbation",

@@ -59,6 +59,10 @@ class SAMConfig:
         same_dropout_mask (`bool`, *optional*, defaults to `True`):
             Whether the two gradients that belong to one window draw the same dropout masks, so that their difference
             comes from the weights alone.
+        skip_nonfinite_updates (`bool`, *optional*, defaults to `False`):
+            Leave out an update, on all ranks, whose gradient is NaN or infinite; the learning rate's schedule goes on.
+            Otherwise it spreads to the weights, as with the stock Trainer. Costs one norm of the gradient. Under fp16
+            the loss scaler does this anyway.
         method_args, perturbation_args (`dict`, *optional*):
             The options of the method and of the perturbation that are their own, by name (their documentation lists
             them). A mapping in Python and YAML, JSON on a command line.
@@ -116,6 +120,7 @@ class SAMConfig:
     ascent_scope: str = _option("rank", "SAM: what the ascent gradient is averaged over.", choices=ASCENT_SCOPES)
     lookahead: str = _option("optimizer", "SAMPa: trial optimizer step, or w - lr * h.", choices=LOOKAHEADS)
     same_dropout_mask: bool = _option(True, "Draw the same dropout masks in both gradients of a window.")
+    skip_nonfinite_updates: bool = _option(False, "Leave out updates whose gradient is NaN or infinite.")
     method_args: dict | str | None = field(
         default=None,
         metadata={"help": f"Options of the method's own, as JSON. {METHODS.options_overview()}."},
@@ -169,8 +174,14 @@ class SAMConfig:
                 )
         if not isinstance(self.every, Integral) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(f"SAMConfig.every={self.every!r}: must be a whole number from 1.")
-        if not isinstance(self.same_dropout_mask, bool):
-            raise ValueError(f"SAMConfig.same_dropout_mask={self.same_dropout_mask!r}: must be True or False.")
+        for name in ("same_dropout_mask", "skip_nonfinite_updates"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"SAMConfig.{name}={getattr(self, name)!r}: must be True or False.")
+        if self.skip_nonfinite_updates and METHODS[self.method].is_stock:
+            raise ValueError(
+                f"SAMConfig.skip_nonfinite_updates=True cannot be combined with method={self.method!r}, which is the "
+                "stock Trainer, untouched: leave it False, or use method='sam' with rho=0."
+            )
         self._check_patterns()
         for name in ("method_args", "perturbation_args", "ascent_loss_args"):
             setattr(self, name, read_mapping(f"SAMConfig.{name}", getattr(self, name)) or None)

@@ -6,7 +6,7 @@ Methods see training through this object alone. It knows how a model is run, not
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .parts import part_of
-from .rng import preserved_rng
+from .restore import brought_back, undone_on_failure
+from .rng import RandomState, preserved_rng
 from .weights import global_norm
 
 
@@ -87,6 +88,7 @@ class GradientEngine:
         passes (`Callable[[Window, bool], ContextManager]`): around all passes for one gradient of a window; whether
             the host counts it.
         scaler (`torch.amp.GradScaler`, *optional*): under fp16.
+        see (`Callable[[str, Tensor], None]`, *optional*): is shown the name and the loss of each pass.
         ascent_fraction (`float`, *optional*, defaults to 1.0): the part of a window that ascent gradients are of.
         ascent_loss (`Callable`, *optional*): context in which passes return the usual loss, with the gradient of the
             loss that ascent gradients are taken of.
@@ -99,6 +101,7 @@ class GradientEngine:
     device: torch.device
     passes: Callable[[Window, bool], AbstractContextManager] = lambda window, counted: nullcontext()
     scaler: Any = None
+    see: Callable[[str, Tensor], None] | None = None
     ascent_fraction: float = 1.0
     ascent_loss: Callable[[], AbstractContextManager] = nullcontext
 
@@ -159,6 +162,8 @@ class GradientEngine:
                 last = position == len(part)
                 with nullcontext() if synchronize and last else self.no_sync():
                     loss = loss + self.run_micro_batch(micro_batch)
+        if self.see is not None:
+            self.see("unperturbed" if track_statistics else "perturbed", loss)
         return loss
 
     def idle(self, window: Window, passes: int) -> None:
@@ -181,6 +186,18 @@ class GradientEngine:
             weight.grad = None
         return gradients
 
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """After any exception in the block weights, flags and random streams are where they were, and no gradients."""
+        streams = RandomState.capture(self.device)
+
+        def undo() -> None:
+            streams.restore()
+            self.take_gradients()
+
+        with undone_on_failure(undo):
+            yield
+
     def put_gradients(self, gradients: dict[Tensor, Tensor]) -> None:
         """The opposite of `take_gradients`."""
         for weight, gradient in gradients.items():
@@ -196,10 +213,11 @@ def normalization_modules(model: nn.Module) -> list[nn.Module]:
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Normalise with the statistics of the batch as in training, but leave the running statistics where they are."""
     modules = normalization_modules(model)
-    for module in modules:
-        module.track_running_stats = False
-    try:
-        yield
-    finally:
+
+    def track(tracks: bool) -> None:
         for module in modules:
-            module.track_running_stats = True
+            module.track_running_stats = tracks
+
+    with brought_back(partial(track, True)):
+        track(False)
+        yield

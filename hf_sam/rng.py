@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .restore import brought_back
+
 
 @dataclass(frozen=True)
 class RandomState:
@@ -65,12 +67,10 @@ def preserved_rng(device: torch.device, fresh: bool = False) -> Iterator[None]:
             Inside the block, draw other numbers than what comes next outside of it (still reproducible).
     """
     state = RandomState.capture(device)
-    try:
+    with brought_back(state.restore):
         if fresh:
             seed_all(int(torch.randint(2**62, ())))
         yield
-    finally:
-        state.restore()
 
 
 @dataclass(frozen=True)

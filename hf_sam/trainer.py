@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 
 from .ascent_losses import ASCENT_LOSSES, AscentPass
-from .checkpoints import CheckpointMixin
+from .checkpoints import CheckpointMixin, WholeCheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
 from .engine import GradientEngine, MicroBatch, Window, normalization_modules
 from .host_classes import check_order_of_bases
 from .hosts.accounting import AccountingMixin
+from .hosts.guards import GuardsMixin
 from .hosts.options import OptionsMixin
 from .hosts.passes import HostPasses
 from .hosts.windows import WindowsMixin
@@ -27,7 +28,9 @@ from .rng import Draws, preserved_rng
 from .validation import check_compatibility
 
 
-class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMixin, HubMixin):
+class SAMTrainerMixin(
+    GuardsMixin, OptionsMixin, WindowsMixin, AccountingMixin, WholeCheckpointMixin, CheckpointMixin, HubMixin
+):
     """
     Sharpness-aware training for any subclass of [`~transformers.Trainer`]. Put it first among the bases:
 
@@ -61,7 +64,7 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         self._check_options(config)
         method = METHODS[config.method]
         in_pairs = method.runs_in_pairs and self.args.world_size > 1
-        self._pairs = Pairs(self.args.process_index, self.args.world_size) if in_pairs else None
+        self._pairs = Pairs(*self._place) if in_pairs else None
         self.sam_method = method(config, self._pairs)
         if not self.sam_method.is_stock:
             self.sam_method.choose(self.model)
@@ -97,6 +100,10 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
         if self._is_resumed:
             self._is_resumed = False
             self._arrange_buckets(engine, window)
+        with self._guarded_update(engine):
+            return self._update(engine, window, upcoming)
+
+    def _update(self, engine: GradientEngine, window: Window, upcoming: Window | None) -> Tensor:
         for callback in self._window_callbacks():
             self._observations.add(callback.on_window(engine, window, self.sam_method, self.state.global_step))
         step, steps = self.state.global_step, self.state.max_steps
@@ -109,7 +116,7 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
             self._observations.add({"sam/rho": torch.tensor(rho)})
         # The engine has counted what was really computed, and the loop goes on to count its estimate for this window.
         self.current_flos -= sum(self.floating_point_ops(micro_batch.inputs) for micro_batch in window)
-        statistics = normalization_modules(model)
+        statistics = normalization_modules(engine.model)
         if statistics and self.args.world_size > 1:
             broadcast_statistics(statistics, source=self.sam_method.rank_of_statistics)
         return result.loss
@@ -137,6 +144,7 @@ class SAMTrainerMixin(OptionsMixin, WindowsMixin, AccountingMixin, CheckpointMix
             device=self.args.device,
             passes=partial(self._passes.of, current=window),
             scaler=self.accelerator.scaler,
+            see=self._see_loss,
             ascent_fraction=self.sam_config.ascent_fraction,
             ascent_loss=self._ascent_pass.active,
         )

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .restore import brought_back
+
 
 EPSILON = 1e-12
 
@@ -48,12 +50,14 @@ def preserved_weights(weights: Sequence[Tensor]) -> Iterator[None]:
     with torch.no_grad():
         if backup:
             torch._foreach_copy_(backup, weights)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         with torch.no_grad():
             if backup:
                 torch._foreach_copy_(weights, backup)
+
+    with brought_back(restore):
+        yield
 
 
 def displace(weights: Sequence[Tensor], displacement: Sequence[Tensor]) -> None:

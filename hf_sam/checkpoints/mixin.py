@@ -1,19 +1,17 @@
 """The checkpoints of a [`SAMTrainerMixin`]: in goes a folder, out come the options and the method's state in it."""
 
-import json
 import logging
-import os
 from typing import Any
 
 from torch import Tensor
 
-from .method_state import load_state, save_state
+from .contents import FileError, naming_files
+from .method_state import SAM_STATE_NAME, has_count, load_state, save_state
 from .renamed_weights import load_renamed_weights
+from .state import explain_absence, read_options, state_problem
 
 
 logger = logging.getLogger(__name__)
-
-SAM_CONFIG_NAME = "sam_config.json"
 
 
 class CheckpointMixin:
@@ -67,17 +65,33 @@ class CheckpointMixin:
         if checkpoint is None:
             return
         self._warn_of_other_options(checkpoint)
+        method = self.sam_method
+        if not method.keeps_state:
+            return
         state = load_state(checkpoint, self.args.process_index, self.args.world_size, self._state_of_rank)
-        if state:
-            self.sam_method.load_state_dict(state, self._named_weights())
+        if not state:
+            explain_absence(checkpoint, self.sam_config.method)
+            return
+        weights = self._named_weights()
+        stepped = () if has_count(checkpoint) else getattr(self.optimizer, "optimizer", self.optimizer).state
+        problem = state_problem(
+            state,
+            weights,
+            stepped=[name for name, weight in weights.items() if weight in stepped],
+            may_overflow=self.accelerator.scaler is not None,
+        )
+        if problem:
+            raise FileError(
+                f"{checkpoint}: {SAM_STATE_NAME} does not fit: {problem}. The run would silently go on otherwise than "
+                "before: resume from another checkpoint."
+            )
+        with naming_files(checkpoint, "sam_state*.safetensors"):
+            method.load_state_dict(state, weights)
 
     def _warn_of_other_options(self, checkpoint: str) -> None:
-        path = os.path.join(checkpoint, SAM_CONFIG_NAME)
-        if not os.path.isfile(path):
+        before = read_options(checkpoint)
+        if not before:
             return
-        # As it stands in the file, which another version may have written: it is only compared.
-        with open(path, encoding="utf-8") as file:
-            before = json.load(file)
         now = self.sam_config.to_dict()
         for name in sorted(before.keys() | now.keys()):
             # A version that did not have an option did what its default does.

@@ -9,6 +9,7 @@ import torch
 
 from ..engine import MicroBatch, Window
 from ..parallel.data import PairLoading, WindowStream, as_window
+from ..restore import brought_back
 
 
 class WindowsMixin:
@@ -21,11 +22,9 @@ class WindowsMixin:
     @contextmanager
     def _shards_for_ranks(self) -> Iterator[None]:
         accelerator = self.accelerator
-        self.accelerator = PairLoading(accelerator, self._pairs)
-        try:
+        with brought_back(partial(setattr, self, "accelerator", accelerator)):
+            self.accelerator = PairLoading(accelerator, self._pairs)
             yield
-        finally:
-            self.accelerator = accelerator
 
     def get_train_dataloader(self) -> Any:
         with self._shards_for_ranks() if self.sam_method.needs_upcoming_window else nullcontext():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..components import Component, Conflict
 from ..engine import GradientEngine, Window, WindowResult, single_rows
 from ..parallel.exchange import largest, world_size
-from ..perturbations import PERTURBATIONS, Ascent
+from ..perturbations import PERTURBATIONS, Ascent, Perturbation
 from ..rng import Draws, preserved_rng
 from ..selection import Selection, select
 from ..setting import Setting
@@ -256,6 +256,12 @@ class Method(Component):
     def reset(self) -> None:
         """Forget all state: a new run of training begins."""
         self.perturbation.reset()
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether `state_dict` may return something."""
+        own, of_perturbation = type(self).state_dict, type(self.perturbation).state_dict
+        return own is not Method.state_dict or of_perturbation is not Perturbation.state_dict
 
     def state_dict(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
         """What a resumed run needs besides the weights and the optimizer's state. `names`: weight -> name."""

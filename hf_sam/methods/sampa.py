@@ -127,6 +127,12 @@ class SAMPa(Method):
     def reset(self) -> None:
         super().reset()
         self._forget()
+        if self.exchange is not None:
+            self.exchange.close()
+
+    def update_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
+        with nullcontext() if self.exchange is None else self.exchange.naming_failures():
+            return super().update_gradient(engine, update)
 
     def window_gradient(self, engine: GradientEngine, update: Update) -> WindowResult:
         if not self.lookahead_gradient or self._has_overflowed(engine):
@@ -141,8 +147,8 @@ class SAMPa(Method):
         return super().stock_gradient(engine, window)
 
     def _has_overflowed(self, engine: GradientEngine) -> bool:
-        """Under fp16 h_t may be infinite. The scaler has skipped that update, and the recursion starts again."""
-        if engine.scaler is None:
+        """Of an update that was skipped, by the scaler of fp16 or for this, h_t may be infinite: begin again."""
+        if engine.scaler is None and not self.config.skip_nonfinite_updates:
             return False
         finite = global_norm(list(self.lookahead_gradient.values())).isfinite()
         if self.ascends_by_pair:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import has_length
 
 from ..engine import MicroBatch, Window
-from ..rng import RandomState, seed_all
+from ..rng import RandomState, preserved_rng, seed_all
 from .topology import Pairs
 
 
@@ -175,10 +175,9 @@ class WindowStream:
 
     def _start_epoch(self, iterator: Iterator) -> None:
         self._iterator = iterator if has_length(self._loader) else self._chained(iterator)
-        outside = RandomState.capture(self._device)
-        seed_all(self._seed + self._epoch)
-        self._random = RandomState.capture(self._device)
-        outside.restore()
+        with preserved_rng(self._device):
+            seed_all(self._seed + self._epoch)
+            self._random = RandomState.capture(self._device)
 
     def _chained(self, iterator: Iterator) -> Iterator:
         """Without a length the loop knows no epochs, only updates: pass follows pass, and no window is cut short."""
@@ -210,13 +209,12 @@ class WindowStream:
         return window if window[0] else None
 
     def _read(self) -> tuple[list, Any]:
-        outside = RandomState.capture(self._device)
-        self._random.restore()
-        try:
-            return self._fetch_from(self._iterator)
-        finally:
-            self._random = RandomState.capture(self._device)
-            outside.restore()
+        with preserved_rng(self._device):
+            self._random.restore()
+            try:
+                return self._fetch_from(self._iterator)
+            finally:
+                self._random = RandomState.capture(self._device)
 
 
 def as_window(micro_batches: list, num_items_in_batch: Any) -> Window:

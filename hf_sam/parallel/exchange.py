@@ -5,15 +5,17 @@ For each bucket of B bytes a rank takes part in an average over the K ranks of i
 nothing for one pair) and swaps the result with its partner (B bytes sent). Nothing is flattened beyond the bucket.
 """
 
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .failures import ExchangeError
 from .topology import Pairs, Role
 
 
@@ -31,8 +33,11 @@ class PairExchange:
     def __init__(self, pairs: Pairs):
         self.pairs = pairs
         self.bytes_sent = 0
-        self._attached: DistributedDataParallel | None = None
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf_sam-exchange")
+        #: What went wrong in the exchange of this update, in another thread: the backward pass cannot say it.
+        self.failure: ExchangeError | None = None
+        # The model holds this object as its hook, so a reference back would keep both alive for ever.
+        self._attached: weakref.ref[DistributedDataParallel] = lambda: None
+        self._worker: ThreadPoolExecutor | None = None
         self._received: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._streams: dict[torch.device, torch.Stream] = {}
         self._swap: Callable[[dist.GradBucket, Tensor], None] | None = None
@@ -53,7 +58,7 @@ class PairExchange:
                 "SAMConfig.method='sampa' on several ranks needs the model in DistributedDataParallel, not "
                 f"{type(ddp).__name__}: use it without FSDP or DeepSpeed, or use method='sam' on one rank."
             )
-        if ddp is self._attached:
+        if ddp is self._attached():
             return
         if ddp.gradient_as_bucket_view:
             raise ValueError(
@@ -71,7 +76,27 @@ class PairExchange:
         ddp.register_comm_hook(self, PairExchange._reduce)
         # DDP would copy rank 0's buffers to all; the method moves them from the right role itself.
         ddp.broadcast_buffers = False
-        self._attached = ddp
+        self._attached = weakref.ref(ddp)
+
+    @contextmanager
+    def naming_failures(self) -> Iterator[None]:
+        """
+        Raises:
+            `ExchangeError`: for what the backward pass raises when the exchange has failed, which does not say why.
+        """
+        self.failure = None
+        try:
+            yield
+        except RuntimeError as error:
+            if self.failure is None:
+                raise
+            raise self.failure from error
+
+    def close(self) -> None:
+        """End the thread, until it is needed again."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False)
+            self._worker = None
 
     def average_over_world(self, own: dict[Tensor, Tensor] | None = None, loss_scale: Tensor | None = None) -> None:
         """
@@ -134,6 +159,8 @@ class PairExchange:
         if buffer.device.type == "cpu":
             # One thread works through the buckets in order while the backward pass goes on.
             future = torch.futures.Future()
+            if exchange._worker is None:
+                exchange._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf_sam-exchange")
             exchange._worker.submit(exchange._complete, future, bucket, buffer)
             return future
         # On an accelerator the order of a stream does the same, and no host waits.
@@ -147,18 +174,21 @@ class PairExchange:
 
     def _complete(self, future, bucket: dist.GradBucket, buffer: Tensor, stream=None) -> None:
         # Whatever fails here, in another thread, has to reach the backward pass that waits for the future.
+        waiting_for = f"the gradients of the other {self.pairs.role.value} ranks"
         try:
             with torch.no_grad(), stream or nullcontext():
                 if self._keep is not None:
                     self._keep(bucket, buffer)
                 # Never over the default group, in which DDP talks of unused parameters at the same time.
                 self._average(buffer, self.pairs.role_group)
+                waiting_for = f"the gradient of its partner, rank {self.pairs.partner}"
                 if self._swap is None:
                     self._average(buffer, self.pairs.pair_group)
                 else:
                     self._swap(bucket, buffer)
                 future.set_result(buffer)
         except Exception as error:
+            self.failure = self.failure or ExchangeError(waiting_for, error)
             future.set_exception(error)
 
     def _receive_buffer(self, like: Tensor) -> Tensor:
@@ -168,8 +198,8 @@ class PairExchange:
             self._received[key] = torch.empty_like(like)
         return self._received[key][: like.numel()]
 
-    def _average(self, buffer: Tensor, group: dist.ProcessGroup) -> None:
-        ranks = dist.get_world_size(group)
+    def _average(self, buffer: Tensor, group: dist.ProcessGroup | None) -> None:
+        ranks = 1 if group is None else dist.get_world_size(group)
         if ranks > 1:
             buffer.div_(ranks)
             dist.all_reduce(buffer, group=group)

@@ -1,8 +1,9 @@
 """Ranks, pairs and roles: in go a rank and a world size, out comes who this process is and whom it talks to."""
 
+import os
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
-from functools import lru_cache
 
 import torch.distributed as dist
 
@@ -14,7 +15,7 @@ class Role(str, Enum):
     LOOKAHEAD = "lookahead"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pairs:
     """
     N = 2K ranks as K pairs. Ranks 2k and 2k + 1 read shard k of K; the even one is PERTURBED, the odd one LOOKAHEAD.
@@ -23,6 +24,7 @@ class Pairs:
     Args:
         rank (`int`): of this process, from 0.
         world_size (`int`): N.
+        timeout (`timedelta`, *optional*): how long a rank waits for another one; by default as long as torch does.
 
     Raises:
         `ValueError`: N is odd.
@@ -30,6 +32,7 @@ class Pairs:
 
     rank: int
     world_size: int
+    timeout: timedelta | None = None
 
     def __post_init__(self):
         if self.world_size % 2:
@@ -58,26 +61,59 @@ class Pairs:
         return self.rank ^ 1
 
     @property
-    def role_group(self) -> dist.ProcessGroup:
-        """The K ranks of this rank's role."""
-        return self.create_groups()["role"]
+    def role_group(self) -> dist.ProcessGroup | None:
+        """The K ranks of this rank's role; `None` where this is the only one."""
+        return self._groups.role
 
     @property
     def pair_group(self) -> dist.ProcessGroup:
         """The two ranks of this pair."""
-        return self.create_groups()["pair"]
+        return self._groups.pair
 
-    def create_groups(self) -> dict[str, dist.ProcessGroup]:
+    @property
+    def _groups(self) -> "PairGroups":
+        world = dist.group.WORLD
+        if (world, self.timeout) not in _GROUPS:
+            # Groups of a world that no longer exists are of no use.
+            for known in [known for known in _GROUPS if known[0] is not world]:
+                del _GROUPS[known]
+            _GROUPS[world, self.timeout] = PairGroups.create(self)
+        return _GROUPS[world, self.timeout]
+
+    def create_groups(self) -> None:
         """All ranks have to come here together, the first time."""
-        return _groups_within(dist.group.WORLD)
+        _ = self._groups
 
 
-@lru_cache(maxsize=1)
-def _groups_within(world: dist.ProcessGroup) -> dict[str, dist.ProcessGroup]:
-    """Trainers that follow each other in the same processes share them: each group keeps threads until it ends."""
-    everyone = range(world.size())
-    by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
-    by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
-    role, _ = dist.new_subgroups_by_enumeration(by_role)
-    pair, _ = dist.new_subgroups_by_enumeration(by_pair)
-    return {"role": role, "pair": pair}
+@dataclass(frozen=True)
+class PairGroups:
+    """The process groups of a [`Pairs`]. Each holds threads and sockets, so that a process makes them once."""
+
+    role: dist.ProcessGroup | None
+    pair: dist.ProcessGroup
+
+    @classmethod
+    def create(cls, pairs: Pairs) -> "PairGroups":
+        everyone = range(pairs.world_size)
+        by_role = [[rank for rank in everyone if rank % 2 == parity] for parity in (0, 1)]
+        by_pair = [[rank, rank + 1] for rank in everyone if rank % 2 == 0]
+        _use_new_names(len(by_pair) + len(by_role))
+        role = None
+        if pairs.count > 1:
+            role, _ = dist.new_subgroups_by_enumeration(by_role, timeout=pairs.timeout)
+        pair, _ = dist.new_subgroups_by_enumeration(by_pair, timeout=pairs.timeout)
+        return cls(role, pair)
+
+
+def _use_new_names(groups: int) -> None:
+    """
+    After an elastic restart torchrun keeps the store of the attempt before, and so the addresses under which the ranks
+    that have ended could be reached. Groups are numbered, and one of a single rank, which looks up no address, uses up
+    a number.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    for _ in range(restarts * groups):
+        dist.destroy_process_group(dist.new_group([0]))
+
+
+_GROUPS: dict[tuple[dist.ProcessGroup, timedelta | None], PairGroups] = {}

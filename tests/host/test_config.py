@@ -74,6 +74,7 @@ WRONG = [
     ("ascent_scope", "batch", ["'rank'", "'global'", "'micro_batch'"]),
     ("lookahead", "adam", ["'optimizer'", "'gradient'"]),
     ("same_dropout_mask", "yes", ["True or False"]),
+    ("skip_nonfinite_updates", "yes", ["True or False"]),
     ("same_dropout_mask", 1, ["True or False"]),
     ("method_args", [1], ["mapping"]),
     ("perturbation", "uphill", ["'gradient'"]),
