@@ -31,6 +31,21 @@ MRPC, CIFAR10 = REPOSITORY / "recipes/glue/mrpc/sam.yaml", REPOSITORY / "recipes
 ON_GLUE = f"{MRPC} --data_dir {{glue}} --model_name_or_path {{model}} --output_dir {{new}} --use_cpu"
 ON_CIFAR = f"{CIFAR10} --data_dir {{cifar}} --model_name_or_path {{model}} --output_dir {{new}} --use_cpu"
 
+
+def typed(command: str, paths: dict) -> list[str]:
+    """The words of a command line, with these paths; of an option that stands there twice, the later one."""
+    options: dict[str, list[str]] = {}
+    for word in command.split():
+        word = word.format(**paths)
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            options.pop(name, None)
+        elif not options:
+            name = ""
+        options.setdefault(name, []).append(word)
+    return [word for words in options.values() for word in words]
+
+
 # Kind of mistake, script, command line, what the line must say.
 MISTAKES = [
     ("unknown option", "recipes/run_glue.py", f"{ON_GLUE} --rhoo 0.1", "'rhoo'; did you mean 'rho'"),

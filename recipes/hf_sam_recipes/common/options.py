@@ -10,7 +10,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from .mappings import BASE_KEY, NO_VALUE, read_mapping
-from .parser import unknown_option
+from .parser import refuse_repeated, unknown_option
 
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
@@ -62,6 +62,7 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
     while args and args[0].endswith(RECIPE_SUFFIXES):
         recipes.append(Path(args.pop(0)))
 
+    refuse_repeated(args)
     parser = RecipeParser(dataclass_types)
     values: dict[str, Any] = {}
     for recipe in recipes:
@@ -112,8 +113,14 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
         if name not in parser.option_names:
             raise parser.unknown(name, where=str(path))
 
+        if isinstance(own[name], list) and not all(isinstance(entry, str) for entry in own[name]):
+            raise ValueError(f"{path}: {name} must be a list of values, or a mapping, without lists in it.")
+
     values: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: {BASE_KEY} {bases!r} must be the path of a file, or a list of them.")
+    for base in bases:
         values.update(read_recipe(path.parent / base, parser, (*_above, path)))
     values.update(own)
     return values
