@@ -41,7 +41,8 @@ class SAMConfig:
             https://arxiv.org/abs/2010.01412, Algorithm 1), `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024,
             https://arxiv.org/abs/2410.10683, Algorithm 1), or one made known with [`register_method`].
         rho (`float`, *optional*, defaults to 0.05):
-            Radius ρ, from 0 to 10⁴, of the ball in which the worst loss is sought, in the L2 norm over all trainable parameters.
+            Radius ρ, from 0 to 10⁴, of the ball in which the worst loss is sought, in the L2 norm over all trainable
+            parameters.
         sampa_lambda (`float`, *optional*, defaults to 0.1):
             Weight λ in [0, 1] of the lookahead gradient in SAMPa's update, `(1 - λ) p + λ h`. Unused by other methods.
         ascent_scope (`str`, *optional*, defaults to `"rank"`):

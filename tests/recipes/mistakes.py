@@ -1,5 +1,6 @@
 """Mistakes of users, and the scripts in which they are made."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import demo
@@ -34,9 +35,12 @@ ON_CIFAR = f"{CIFAR10} --data_dir {{cifar}} --model_name_or_path {{model}} --out
 
 def typed(command: str, paths: dict) -> list[str]:
     """The words of a command line, with these paths; of an option that stands there twice, the later one."""
+    return later_wins(word.format(**paths) for word in command.split())
+
+
+def later_wins(words: Iterable[str]) -> list[str]:
     options: dict[str, list[str]] = {}
-    for word in command.split():
-        word = word.format(**paths)
+    for word in words:
         if word.startswith("--"):
             name = word.partition("=")[0]
             options.pop(name, None)
@@ -114,8 +118,8 @@ MISTAKES = [
     (
         "refused",
         "recipes/run_glue.py",
-        f"{ON_GLUE} --method sampa --optim adafactor",
-        "method='sampa' .* cannot be combined with optim='adafactor'",
+        f"{ON_GLUE} --method sampa --optim lomo",
+        "method='sampa' .* cannot be combined with optim='lomo'",
     ),
     (
         "refused",

@@ -1,11 +1,15 @@
 """Reading models: mistakes that name the option, and what a model calls its outputs."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError
 from transformers import PretrainedConfig
+
+
+# What can be the name of a model on the Hub; all else is the path of a folder.
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @contextmanager
@@ -38,8 +42,7 @@ class ModelMistakeError(ValueError):
 
 
 def _reason(name: str, error: Exception) -> str:
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if not Path(name).exists() and (looks_like_path or isinstance(error, HFValidationError)):
+    if not Path(name).exists() and not HUB_NAME.fullmatch(name):
         return f"no such folder (looked for {Path(name).absolute()})"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".") if isinstance(error, OSError | ValueError) else f"broken files ({lines[0]})"
