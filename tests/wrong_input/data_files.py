@@ -256,9 +256,15 @@ CASES = [
     ("images", CIFAR, DATA, pickle_file(b"\x80\x02Nr\xff\xff\xff\x7f."), r"data_batch_1: not one of.*memo"),
     ("images", CIFAR, DATA, pickle_file(b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f."), r"data_batch_1: not one of"),
     ("images", CIFAR, DATA, pickle_file(b"\x80\x05\x96" + b"\xff" * 4 + b"\0" * 4), r"data_batch_1: not one of"),
-    ("images", CIFAR, DATA, pickle_file(nested_lists(50)), r"data_batch_1: not one of.*nested"),
-    ("images", CIFAR, DATA, pickle_file(nested_key(50)), r"data_batch_1: not one of.*nested"),
-    ("images", CIFAR, DATA, pickle_file(b"\x80\x02)" + b"\x85" * 500000 + b"."), r"data_batch_1: not one of.*nested"),
+    ("images", CIFAR, DATA, pickle_file(nested_lists(50)), r"data_batch_1: not one of.*(nested|held)"),
+    ("images", CIFAR, DATA, pickle_file(nested_key(50)), r"data_batch_1: not one of.*(nested|held)"),
+    (
+        "images",
+        CIFAR,
+        DATA,
+        pickle_file(b"\x80\x02)" + b"\x85" * 500000 + b"."),
+        r"data_batch_1: not one of.*(nested|held)",
+    ),
     ("images", CIFAR, DATA, pickle_file(b"\x80\x02}" + b"\x85" * 500000 + b"Ns."), r"data_batch_1: not one of"),
     ("images", CIFAR, DATA, pickle_file(b"cos\nsystem\n(S'true'\ntR."), r"data_batch_1: not one of.*os\.system"),
     # Models.
