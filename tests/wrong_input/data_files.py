@@ -330,4 +330,11 @@ CASES = [
         output(a="b"),
         "resume_from_checkpoint='.*': no such check",
     ),
+    (
+        "output",
+        GLUE,
+        "",
+        output(**{"checkpoint-of-mine_at_notes__txt": "mine"}),
+        "output_dir='.*new' has checkpoint-of-mine, which save_total_limit=1 would delete.*move or rename",
+    ),
 ]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 import transformers
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, enable_full_determinism, get_last_checkpoint
 
 from hf_sam import SAMConfig, SAMTrainer
@@ -30,6 +30,8 @@ OUTPUT_FILES = (
     *("all_results.json", "train_results.json", "eval_results.json", "tokenizer.json", "tokenizer_config.json"),
     *("preprocessor_config.json", "confusion_matrix.png", "loss_curves.png"),
 )
+
+CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
 
 # After an interrupt.
 GO_ON = "the same command with --resume_from_checkpoint auto goes on from the latest checkpoint, if there is one"
@@ -76,12 +78,24 @@ def prepare(training_args: TrainingArguments) -> str | None:
         )
     if training_args.should_save:
         refuse_folders("output_dir", made_folder("output_dir", training_args.output_dir), OUTPUT_FILES)
+        _refuse_strangers(training_args)
     # Also here, not only in the Trainer: the head of the model is drawn before there is a Trainer.
     if training_args.full_determinism:
         enable_full_determinism(training_args.seed)
     else:
         set_seed(training_args.seed)
     return _find_checkpoint(training_args)
+
+
+def _refuse_strangers(training_args: TrainingArguments) -> None:
+    """The host takes any folder that is called so for a checkpoint, and deletes it when it has as many as it keeps."""
+    folders = Path(training_args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    strangers = sorted(folder.name for folder in folders if not CHECKPOINT.fullmatch(folder.name))
+    if strangers and training_args.do_train and training_args.save_total_limit is not None:
+        raise ValueError(
+            f"output_dir={training_args.output_dir!r} has {', '.join(strangers)}, which save_total_limit="
+            f"{training_args.save_total_limit} would delete as an old checkpoint: move or rename it."
+        )
 
 
 def _find_checkpoint(training_args: TrainingArguments) -> str | None:
@@ -194,9 +208,9 @@ class _Beginning(TrainerCallback):
         self.is_over = True
         if self.starts_anew and overwrites(args) and args.should_save:
             # Left there, they would count as newer than those of this run, which then would go in their place.
-            for checkpoint in Path(args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-                if (checkpoint / TRAINER_STATE_NAME).is_file():
-                    shutil.rmtree(checkpoint)
+            for folder in Path(args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+                if CHECKPOINT.fullmatch(folder.name):
+                    shutil.rmtree(folder)
 
 
 def train(trainer: Trainer, checkpoint: str | None = None) -> None:
