@@ -51,6 +51,8 @@ class SAMTrainerMixin(
         check_order_of_bases(cls, SAMTrainerMixin)
 
     def __init__(self, *args: Any, sam_config: SAMConfig | None = None, **kwargs: Any):
+        if any(isinstance(value, SAMConfig) for value in (*args, *kwargs.values())):
+            raise ValueError("sam_config: a SAMConfig stands in the place of another argument; write sam_config=...")
         if sam_config is not None and not isinstance(sam_config, SAMConfig):
             raise ValueError(f"sam_config={sam_config!r}: must be a SAMConfig or None.")
         self._sam_config = SAMConfig() if sam_config is None else sam_config

@@ -1,5 +1,6 @@
 """Mistakes of users, and the scripts in which they are made."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import demo
@@ -30,6 +31,24 @@ SCRIPTS = {
 MRPC, CIFAR10 = REPOSITORY / "recipes/glue/mrpc/sam.yaml", REPOSITORY / "recipes/cifar/cifar10/sam.yaml"
 ON_GLUE = f"{MRPC} --data_dir {{glue}} --model_name_or_path {{model}} --output_dir {{new}} --use_cpu"
 ON_CIFAR = f"{CIFAR10} --data_dir {{cifar}} --model_name_or_path {{model}} --output_dir {{new}} --use_cpu"
+
+
+def typed(command: str, paths: dict) -> list[str]:
+    """The words of a command line, with these paths; of an option that stands there twice, the later one."""
+    return later_wins(word.format(**paths) for word in command.split())
+
+
+def later_wins(words: Iterable[str]) -> list[str]:
+    options: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            options.pop(name, None)
+        elif not options:
+            name = ""
+        options.setdefault(name, []).append(word)
+    return [word for words in options.values() for word in words]
+
 
 # Kind of mistake, script, command line, what the line must say.
 MISTAKES = [

@@ -16,7 +16,7 @@ from tests.cifar import made_cifar
 from tests.distributed.launch import start
 
 from ..conftest import REPOSITORY
-from .mistakes import MISTAKES, ON_GLUE, SCRIPTS
+from .mistakes import MISTAKES, ON_GLUE, SCRIPTS, typed
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,6 @@ def paths(parquet_folder, model_folder, tmp_path_factory) -> dict[str, Path]:
     found = {name: folder / file for name, file in names.items()}
     found |= {name: folder / f"{name}.yaml" for name in ("misspelt", "broken")}
     return found | {"glue": parquet_folder, "model": model_folder}
-
-
-def typed(command: str, paths: dict[str, Path]) -> list[str]:
-    return [word.format(**paths) for word in command.split()]
 
 
 def check_told(stderr: str, expected: str) -> None:
