@@ -1,6 +1,5 @@
 """Mistakes of users, and the scripts in which they are made."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import demo
@@ -13,6 +12,7 @@ from hf_sam_recipes.benchmarks.glue import GLUE
 from hf_sam_recipes.matrix.command_line import run_main
 from hf_sam_recipes.matrix.report import report_main
 
+from ..command_lines import later_wins
 from ..conftest import REPOSITORY
 
 
@@ -36,18 +36,6 @@ ON_CIFAR = f"{CIFAR10} --data_dir {{cifar}} --model_name_or_path {{model}} --out
 def typed(command: str, paths: dict) -> list[str]:
     """The words of a command line, with these paths; of an option that stands there twice, the later one."""
     return later_wins(word.format(**paths) for word in command.split())
-
-
-def later_wins(words: Iterable[str]) -> list[str]:
-    options: dict[str, list[str]] = {}
-    for word in words:
-        if word.startswith("--"):
-            name = word.partition("=")[0]
-            options.pop(name, None)
-        elif not options:
-            name = ""
-        options.setdefault(name, []).append(word)
-    return [word for words in options.values() for word in words]
 
 
 # Kind of mistake, script, command line, what the line must say.

@@ -18,8 +18,9 @@ from typing import Any
 
 from hf_sam_recipes.common.entry import MISTAKE, run_script
 from tests.cifar import made_cifar
+from tests.command_lines import later_wins
 from tests.recipes import made_glue
-from tests.recipes.mistakes import CIFAR10, MRPC, SCRIPTS, later_wins
+from tests.recipes.mistakes import CIFAR10, MRPC, SCRIPTS
 
 from . import command_lines, configs, data_files, studies, yaml_files
 
