@@ -18,7 +18,7 @@ help:
 	@echo "make demo     train AdamW, SAM and SAMPa on a small task and compare them"
 	@echo "make demo-vit the same for a small vision transformer on handwritten digits"
 	@echo "make test     run the whole test suite"
-	@echo "make lint     check style and formatting"
+	@echo "make lint     check style, formatting, and that imports only point down"
 	@echo "make bench    measure step time and memory against the stock Trainer"
 	@echo "make clean    remove the virtual environment and everything generated"
 
@@ -34,6 +34,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 bench: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/step_time.py $(ARGS)

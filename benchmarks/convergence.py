@@ -1,5 +1,5 @@
-"""Why SAMPa computes a second gradient: f(x) = ‖x‖² with a decaying step, SAM and SAMPa against two naive ways to
-compute both gradients of SAM at once (Xie, Pethick and Cevher 2024, section 3).
+"""Which directions lead to a minimum: f(x) = ‖x‖² with a decaying step, and the methods and perturbations that need
+their ascent gradient one update earlier, from a moving average, or not at all.
 
     python benchmarks/convergence.py
 """
@@ -12,39 +12,25 @@ from torch import Tensor, nn
 
 from hf_sam import SAMConfig
 from hf_sam.engine import GradientEngine, MicroBatch
-from hf_sam.methods import Method, Update
-from hf_sam.methods.sam import SAM
-from hf_sam.methods.sampa import SAMPa
+from hf_sam.methods import METHODS, Method, Update
+from hf_sam.rng import Draws
 
 
 RHO, START, UPDATES = 0.1, (0.2, -0.1), 4000
-
-
-class OptSAM(Method):
-    """Perturbs along the gradient at the previous perturbed weights, which is at hand without waiting."""
-
-    gradients_per_update = 1
-
-    def __init__(self, config: SAMConfig):
-        super().__init__(config)
-        self.direction: Tensor | None = None
-
-    def window_gradient(self, engine, update):
-        (weight,) = engine.weights
-        direction = weight.detach() if self.direction is None else self.direction
-        at = weight.detach() + update.rho * direction / direction.norm()
-        weight.grad = self.direction = 2 * at
-
-
-class RandSAM(Method):
-    """Perturbs along a random direction."""
-
-    gradients_per_update = 1
-
-    def window_gradient(self, engine, update):
-        (weight,) = engine.weights
-        direction = torch.randn_like(weight)
-        weight.grad = 2 * (weight.detach() + update.rho * direction / direction.norm())
+SAMPA = {"method": "sampa", "lookahead": "gradient"}
+# Those of the first line stay at a distance of about ρ from the minimum.
+CONFIGS = {
+    "OptSAM": {"perturbation": "previous"},
+    "RandSAM": {"perturbation": "random"},
+    "SAM": {},
+    "SAMPa-0": SAMPA | {"sampa_lambda": 0.0},
+    "SAMPa-0.1": SAMPA | {"sampa_lambda": 0.1},
+    "stale SAM": {"method": "stale"},
+    "VaSSO": {"perturbation": "vasso"},
+    # With the λ of the authors' script; the longer the average, the longer it takes to get there.
+    "F-SAM": {"perturbation": "friendly", "perturbation_args": {"momentum": 0.6}},
+    "MSAM": {"perturbation": "momentum"},
+}
 
 
 class Quadratic(nn.Module):
@@ -58,12 +44,21 @@ class Quadratic(nn.Module):
         return (self.x**2).sum()
 
 
-def descend(method: Method, updates: int = UPDATES, seed: int = 0) -> list[float]:
-    """f(x_t) for t = 0 … `updates`, by SGD with the step 0.5 / (t + 1)^0.75."""
-    torch.manual_seed(seed)
+class SGDWithMomentum(torch.optim.SGD):
+    """Whose momentum stands where Adam has it, so that MSAM finds it."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state["exp_avg"] = state["momentum_buffer"]
+
+
+def descend(method: Method, updates: int = UPDATES, seed: int = 0, momentum: float = 0.0) -> list[float]:
+    """f(x_t) for t = 0 … `updates`, by SGD with the step 0.3 (1 - momentum) / √(t + 1)."""
     model = Quadratic()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: (update + 1) ** -0.75)
+    lr = 0.3 * (1.0 - momentum)
+    optimizer = (SGDWithMomentum if momentum else torch.optim.SGD)(model.parameters(), lr=lr, momentum=momentum)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: (update + 1) ** -0.5)
 
     def run_micro_batch(_: MicroBatch) -> Tensor:
         loss = model()
@@ -72,10 +67,9 @@ def descend(method: Method, updates: int = UPDATES, seed: int = 0) -> list[float
 
     engine = GradientEngine(model, optimizer, run_micro_batch, nullcontext, torch.device("cpu"))
     window = [MicroBatch(None)]
-    update = Update(window, RHO, upcoming=window)
     values = [float(model().detach())]
-    for _ in range(updates):
-        method.window_gradient(engine, update)
+    for number in range(updates):
+        method.update_gradient(engine, Update(window, RHO, window, number, updates, Draws(seed, number)))
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -85,15 +79,12 @@ def descend(method: Method, updates: int = UPDATES, seed: int = 0) -> list[float
 
 def compare(updates: int = UPDATES) -> dict[str, list[float]]:
     """Name of the method -> f(x_t)."""
-    sampa = {"method": "sampa", "rho": RHO, "lookahead": "gradient"}
-    methods = {
-        "SAM": SAM(SAMConfig(rho=RHO)),
-        "SAMPa-0": SAMPa(SAMConfig(**sampa, sampa_lambda=0.0)),
-        "SAMPa-0.1": SAMPa(SAMConfig(**sampa, sampa_lambda=0.1)),
-        "OptSAM": OptSAM(SAMConfig(rho=RHO)),
-        "RandSAM": RandSAM(SAMConfig(rho=RHO)),
-    }
-    return {name: descend(method, updates) for name, method in methods.items()}
+    curves = {}
+    for name, options in CONFIGS.items():
+        config = SAMConfig(rho=RHO, **options)
+        momentum = 0.9 if config.perturbation == "momentum" else 0.0
+        curves[name] = descend(METHODS[config.method](config), updates, momentum=momentum)
+    return curves
 
 
 def plot(curves: dict[str, list[float]], path: str) -> None:
@@ -107,7 +98,7 @@ def plot(curves: dict[str, list[float]], path: str) -> None:
         # Near the minimum SAM jumps from side to side, so a point is the mean of the updates since half its time.
         points = [2**exponent for exponent in range(1, len(values).bit_length())]
         axes.loglog(points, [sum(values[p // 2 : p]) / (p - p // 2) for p in points], "o-", label=name, markersize=3)
-    axes.set(xlabel="update", ylabel="f(x) = ‖x‖²", title=f"ρ = {RHO}, step 0.5 / t^0.75, from {START}")
+    axes.set(xlabel="update", ylabel="f(x) = ‖x‖²", title=f"ρ = {RHO}, step 0.3 / √t, from {START}")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=150)

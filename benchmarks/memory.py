@@ -66,8 +66,8 @@ class ResetPeak(TrainerCallback):
             self.counter.reset_peak()
 
 
-def measure(method: str, size: ModelSize, batch_size: int) -> dict:
-    """Train a few updates in this process.
+def measure(method: str, size: ModelSize, batch_size: int, measured: int = MEASURED) -> dict:
+    """Train a few updates in this process: those of the warm-up, and `measured`.
 
     Returns:
         `dict`: `peak_bytes`, the most bytes of tensors alive at once in the updates after the warm-up, and
@@ -75,7 +75,7 @@ def measure(method: str, size: ModelSize, batch_size: int) -> dict:
     """
     counter = LiveBytes()
     with tempfile.TemporaryDirectory() as output_dir, counter:
-        updates = WARMUP + MEASURED
+        updates = WARMUP + measured
         trainer = build_trainer(method, size, batch_size, updates, output_dir, callbacks=[ResetPeak(counter)])
         trainer.train()
         peak = counter.peak

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
-from workload import ModelSize, build_trainer, require_world_size, worker_command
+from workload import ModelSize, build_trainer, require_world_size, size_from, worker_command
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def work(task: dict):
         with tempfile.TemporaryDirectory() as output_dir:
             # TrainingArguments reset the state that all Accelerators share, so all are built before any is used; and
             # one after the other starts, since the ranks must come to their collectives in the same order.
-            held = [Held(t, ModelSize(**task["size"]), task["updates"], output_dir) for t in trainings]
+            held = [Held(t, size_from(task["size"]), task["updates"], output_dir) for t in trainings]
             for one in held:
                 one.start()
             _send(channel, {"ready": True})

@@ -17,10 +17,12 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
     set_seed,
 )
 
-from hf_sam import SAMConfig, SAMTrainer
+from hf_sam import SAMConfig, SAMTrainer, methods, perturbations
 from hf_sam_recipes.common.launch import launcher
 
 
@@ -32,6 +34,12 @@ METHODS = {
     "sam": {"method": "sam", "ascent_scope": "rank"},
     "sam-global": {"method": "sam", "ascent_scope": "global"},
     "sampa": {"method": "sampa", "sampa_lambda": 0.1},
+}
+# All that the package has: each method as it is, and SAM with each perturbation.
+REGISTERED = {name: {"method": name} for name in methods.METHODS} | {
+    f"sam, {name}": {"method": "sam", "perturbation": name}
+    for name in perturbations.PERTURBATIONS
+    if name != perturbations.DEFAULT_PERTURBATION
 }
 
 
@@ -59,9 +67,47 @@ class ModelSize:
             )
         )
 
+    def data(self, rows: int) -> "RandomTokens":
+        return RandomTokens(rows, self)
+
+
+@dataclass(frozen=True)
+class ImageModelSize:
+    """A ViT for square images of `image` pixels, cut into patches of `patch`."""
+
+    hidden: int = 192
+    layers: int = 6
+    heads: int = 3
+    intermediate: int = 768
+    image: int = 32
+    patch: int = 4
+
+    def build(self) -> ViTForImageClassification:
+        set_seed(0)
+        return ViTForImageClassification(
+            ViTConfig(
+                hidden_size=self.hidden,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                intermediate_size=self.intermediate,
+                image_size=self.image,
+                patch_size=self.patch,
+                num_labels=10,
+            )
+        )
+
+    def data(self, rows: int) -> "RandomImages":
+        return RandomImages(rows, self)
+
+
+def size_from(values: dict) -> ModelSize | ImageModelSize:
+    """What `asdict` made of a size."""
+    return (ImageModelSize if "image" in values else ModelSize)(**values)
+
 
 # For tests and for trying out: the benchmark's steps in milliseconds.
 TINY = ModelSize(hidden=32, layers=2, heads=2, intermediate=64, vocabulary=200, length=8)
+TINY_IMAGES = ImageModelSize(hidden=32, layers=2, heads=2, intermediate=64, image=8)
 
 
 class RandomTokens(torch.utils.data.Dataset):
@@ -79,10 +125,25 @@ class RandomTokens(torch.utils.data.Dataset):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[0] % 2}
 
 
+class RandomImages(torch.utils.data.Dataset):
+    """`rows` images of noise, made when they are asked for."""
+
+    def __init__(self, rows: int, size: ImageModelSize):
+        self.rows, self.size = rows, size
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(row)
+        pixels = torch.randn(3, self.size.image, self.size.image, generator=generator)
+        return {"pixel_values": pixels, "labels": torch.tensor(row % 10)}
+
+
 def build_trainer(
-    method: str, size: ModelSize, batch_size: int, updates: int, output_dir: str, callbacks=()
+    method: str, size: ModelSize | ImageModelSize, batch_size: int, updates: int, output_dir: str, callbacks=()
 ) -> Trainer:
-    """A trainer for one of `METHODS` that trains for `updates` updates of `batch_size` examples per rank."""
+    """A trainer for one of `METHODS` or `REGISTERED`: `updates` updates of `batch_size` examples per rank."""
     arguments = TrainingArguments(
         output_dir=output_dir,
         max_steps=updates,
@@ -97,12 +158,12 @@ def build_trainer(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
     )
-    options = METHODS[method]
+    options = {**REGISTERED, **METHODS}[method]
     trainer_class, extra = (Trainer, {}) if options is None else (SAMTrainer, {"sam_config": SAMConfig(**options)})
     trainer = trainer_class(
         model=size.build(),
         args=arguments,
-        train_dataset=RandomTokens((updates + 1) * batch_size * arguments.world_size, size),
+        train_dataset=size.data((updates + 1) * batch_size * arguments.world_size),
         callbacks=list(callbacks),
         **extra,
     )
@@ -134,7 +195,7 @@ def require_world_size(expected: int):
         raise RuntimeError(f"This worker was started for {expected} ranks, but WORLD_SIZE is {actual}.")
 
 
-def provenance(size: ModelSize) -> dict:
+def provenance(*sizes: ModelSize | ImageModelSize) -> dict:
     """Date, versions, hardware, commit and model behind a result."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -146,7 +207,7 @@ def provenance(size: ModelSize) -> dict:
         "accelerate": accelerate.__version__,
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "model": asdict(size),
+        "model": asdict(sizes[0]) if len(sizes) == 1 else [asdict(size) for size in sizes],
     }
 
 

@@ -3,8 +3,10 @@
 python -m hf_sam.catalog > docs/methods.md
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
+from pathlib import Path
 
 from .ascent_losses import ASCENT_LOSSES
 from .components import Component, Registry
@@ -12,6 +14,9 @@ from .methods import METHODS
 from .perturbations import PERTURBATIONS
 from .validation import CONFLICTS
 
+
+# In the repository; it is not installed.
+MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "methods.json"
 
 HEADER = """# Methods and perturbations
 
@@ -37,8 +42,28 @@ def page() -> str:
     parts += [_section(name, perturbation) for name, perturbation in PERTURBATIONS.items()]
     parts += ["## Ascent losses\n", ASCENT_HEADER]
     parts += [_section(name, loss) for name, loss in ASCENT_LOSSES.items()]
+    if MEASURED.is_file():
+        parts += [_measured(json.loads(MEASURED.read_text(encoding="utf-8")))]
     parts += ["## What no method works with\n", _conflicts(CONFLICTS)]
     return "\n".join(parts)
+
+
+def _measured(content: dict) -> str:
+    """What `benchmarks/methods.py` has written."""
+    rows = [
+        "## Measured over the stock Trainer with AdamW\n",
+        f"On one process with {content['cores']} cores ({content['cpu']}), torch {content['torch']}, "
+        f"{content['date'][:10]}, by `python benchmarks/methods.py`: gradients of a window for an update, and how "
+        "many of them wait for each other where the two ranks of a pair compute them; time as a multiple; peak memory "
+        "above it in sizes of the trainable parameters.\n",
+        "| method, perturbation | model | gradients | one after the other | time | memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in content["results"]:
+        numbers = (result[key] for key in ("gradients", "sequential", "time", "memory"))
+        cells = [f"`{result['name']}`", result["model"], *(f"{number:.2f}" for number in numbers)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def _table(registry: Registry) -> str:

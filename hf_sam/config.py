@@ -18,6 +18,7 @@ from .schedule import RHO_SCHEDULES, Schedule
 
 ASCENT_SCOPES = ("rank", "global", "micro_batch")
 LOOKAHEADS = ("optimizer", "gradient")
+LARGEST_RHO = 1e4
 
 
 def _option(default: Any, help: str, choices: Any = None) -> Any:
@@ -41,7 +42,8 @@ class SAMConfig:
             https://arxiv.org/abs/2010.01412, Algorithm 1), `"sampa"` (SAMPa-λ; Xie, Pethick and Cevher 2024,
             https://arxiv.org/abs/2410.10683, Algorithm 1), or one made known with [`register_method`].
         rho (`float`, *optional*, defaults to 0.05):
-            Radius ρ ≥ 0 of the ball in which the worst loss is sought, in the L2 norm over all trainable parameters.
+            Radius ρ, from 0 to 10⁴, of the ball in which the worst loss is sought, in the L2 norm over all trainable
+            parameters.
         sampa_lambda (`float`, *optional*, defaults to 0.1):
             Weight λ in [0, 1] of the lookahead gradient in SAMPa's update, `(1 - λ) p + λ h`. Unused by other methods.
         ascent_scope (`str`, *optional*, defaults to `"rank"`):
@@ -160,7 +162,12 @@ class SAMConfig:
         self._check_choice("lookahead", LOOKAHEADS)
         self._check_choice("rho_schedule", RHO_SCHEDULES)
         for name in ("rho", "rho_end"):
-            self._check_number(name, lambda value: value >= 0, "a finite number >= 0")
+            self._check_number(
+                name,
+                lambda value: 0 <= value <= LARGEST_RHO,
+                f"a finite number >= 0 and <= {LARGEST_RHO:g} (a radius beyond it is further than any trained weights "
+                "are from zero; published ones are below 10)",
+            )
         self._check_number("sampa_lambda", lambda value: 0 <= value <= 1, "a number from 0 to 1")
         for name in ("probability", "ascent_fraction"):
             self._check_number(name, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
@@ -174,6 +181,7 @@ class SAMConfig:
                 )
         if not isinstance(self.every, Integral) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(f"SAMConfig.every={self.every!r}: must be a whole number from 1.")
+        self.every = int(self.every)
         for name in ("same_dropout_mask", "skip_nonfinite_updates"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"SAMConfig.{name}={getattr(self, name)!r}: must be True or False.")

@@ -15,6 +15,9 @@ STEP_IN_BACKWARD = {"Lomo", "AdaLomo", "LayerWiseDummyOptimizer"}
 NAMED_STEP_IN_BACKWARD = ("lomo", "adalomo")
 LAYERWISE_SUFFIX = "_layerwise"
 
+# Those that keep AdamW's moments under its names, for what reads them.
+WITH_MOMENTS = ("adamw_torch", "adamw_torch_fused")
+
 INSTEAD = "use an optimizer that steps from .grad, such as optim='adamw_torch', or method='none'"
 
 
@@ -22,6 +25,14 @@ def class_names(setting: Setting) -> set[str]:
     """Of the optimizer that the user brought and of all that it derives from."""
     brought = setting.optimizer_class
     return {each.__name__ for each in brought.__mro__} if isinstance(brought, type) else set()
+
+
+def without_moments(setting: Setting) -> str | None:
+    """The optimizer, where it is not known to keep AdamW's moving averages, `exp_avg` and `exp_avg_sq`."""
+    if setting.optimizer_class is None:
+        return None if setting.optimizer_name in WITH_MOMENTS else f"optim={setting.optimizer_name!r}"
+    known = class_names(setting) & {"Adam", "AdamW"}
+    return None if known else getattr(setting.optimizer_class, "__name__", repr(setting.optimizer_class))
 
 
 def _steps_in_backward(setting: Setting) -> str | None:

@@ -13,8 +13,8 @@ from .checkpoints import CheckpointMixin, WholeCheckpointMixin
 from .config import SAMConfig
 from .diagnostics import WindowCallback
 from .engine import GradientEngine, MicroBatch, Window, normalization_modules
+from .host_classes import check_order_of_bases
 from .hosts.accounting import AccountingMixin
-from .hosts.classes import check_order_of_bases
 from .hosts.guards import GuardsMixin
 from .hosts.options import OptionsMixin
 from .hosts.passes import HostPasses
@@ -51,6 +51,8 @@ class SAMTrainerMixin(
         check_order_of_bases(cls, SAMTrainerMixin)
 
     def __init__(self, *args: Any, sam_config: SAMConfig | None = None, **kwargs: Any):
+        if any(isinstance(value, SAMConfig) for value in (*args, *kwargs.values())):
+            raise ValueError("sam_config: a SAMConfig stands in the place of another argument; write sam_config=...")
         if sam_config is not None and not isinstance(sam_config, SAMConfig):
             raise ValueError(f"sam_config={sam_config!r}: must be a SAMConfig or None.")
         self._sam_config = SAMConfig() if sam_config is None else sam_config
@@ -125,11 +127,11 @@ class SAMTrainerMixin(
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, WindowCallback)]
 
     def _engine(self, model: nn.Module, window: Window, kwargs: dict[str, Any]) -> GradientEngine:
-        host_step, flos_of = super().training_step, super().floating_point_ops
+        host_step = super().training_step
 
         def run_micro_batch(micro_batch: MicroBatch) -> Tensor:
             self.current_gradient_accumulation_steps = micro_batch.accumulation_steps
-            self.current_flos += flos_of(micro_batch.inputs)
+            self.current_flos += self._host_floating_point_ops(micro_batch.inputs)
             items = micro_batch.num_items_in_batch
             # Where the host multiplies by the number of ranks, the gradient is averaged over half of them, and what it
             # gathers is what the ranks at the same window have.

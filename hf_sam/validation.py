@@ -10,7 +10,7 @@ from typing import Any
 from .ascent_losses import ASCENT_LOSSES, DEFAULT_ASCENT_LOSS
 from .components import Conflict
 from .config import SAMConfig
-from .hosts.classes import generates_in_every_step, generates_inputs, skips_mixin
+from .host_classes import generates_in_every_step, generates_inputs, skips_mixin
 from .methods import METHODS
 from .optimizer_checks import CONFLICTS as OPTIMIZER_CONFLICTS
 from .perturbations import PERTURBATIONS

@@ -54,7 +54,8 @@ def main(args: list[str], trainer_class: type[ImageTrainer] = ImageTrainer) -> d
     # Data before the model: a wrong folder should be reported at once.
     with training_args.main_process_first(desc="loading the data"):
         train, evaluation = choose_examples(task, cifar_args.data_dir, example_args, training_args)
-    model, processor = load_model(task, cifar_args, for_training=training_args.do_train)
+    workflow.check_training(training_args, sam_config, train)
+    model, processor = load_model(task, cifar_args, training_args)
     seed = workflow.data_seed(training_args)
     evaluation = {name: ImageExamples(split, processor) for name, split in evaluation.items()}
     workflow.check_evaluation(training_args, evaluation)
@@ -126,7 +127,7 @@ def choose_examples(
 
 
 def load_model(
-    task: CifarTask, cifar_args: CifarArguments, for_training: bool
+    task: CifarTask, cifar_args: CifarArguments, training_args: TrainingArguments
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """The model with a head for the classes, and its image processor (pillow's, with or without torchvision)."""
     name = cifar_args.model_name_or_path
@@ -135,18 +136,23 @@ def load_model(
         name = str(REPOSITORY / name)
     with reading_model(name):
         config = AutoConfig.from_pretrained(name)
-        task.configure_head(config, for_training)
+        task.configure_head(config, for_training=training_args.do_train)
         processor = AutoImageProcessor.from_pretrained(name, backend="pil")
         # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
         if cifar_args.from_scratch:
-            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+            # The card asks it where the weights are from.
+            config.name_or_path = ""
+            model, missing = AutoModelForImageClassification.from_config(config, dtype=torch.float32), ()
         else:
-            model = AutoModelForImageClassification.from_pretrained(
+            model, loading = AutoModelForImageClassification.from_pretrained(
                 name,
                 config=config,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=cifar_args.ignore_mismatched_sizes,
+                output_loading_info=True,
             )
+            missing = loading["missing_keys"]
+    workflow.refuse_missing_weights(training_args, name, missing)
     return model, processor
 
 

@@ -34,6 +34,7 @@ from hf_sam_recipes.glue.data import HUB_DATASET, load_glue
 from hf_sam_recipes.glue.metric import GlueMetric
 from hf_sam_recipes.glue.options import ARGUMENTS, GlueArguments
 from hf_sam_recipes.glue.tasks import GlueTask, find_task
+from hf_sam_recipes.glue.tokens import check_tokenizer, check_tokens
 
 
 Splits = dict[str, Dataset]
@@ -50,11 +51,14 @@ def main(args: list[str], trainer_class: type[SAMTrainer] = SAMTrainer) -> dict[
     # Data before the model: a wrong folder should be reported at once.
     with training_args.main_process_first(desc="loading the data"):
         train, evaluation, test = choose_examples(task, glue_args.data_dir, example_args, training_args)
-    model, tokenizer = load_model(task, glue_args, for_training=training_args.do_train)
+    workflow.check_training(training_args, sam_config, train.get("train"))
+    model, tokenizer = load_model(task, glue_args, training_args)
     with training_args.main_process_first(desc="tokenizing"):
         train, evaluation, test = (
             tokenize(splits, task, tokenizer, glue_args) for splits in (train, evaluation, test)
         )
+    for split in [*train.values(), *evaluation.values(), *test.values()]:
+        check_tokens(glue_args.model_name_or_path, tokenizer, split, model.get_input_embeddings().num_embeddings)
     workflow.check_evaluation(training_args, evaluation)
 
     metric = load_metric("glue", fallback=GlueMetric, config_name=task.name)
@@ -117,20 +121,25 @@ def choose_examples(
     return {} if train is None else {"train": train}, evaluation, test
 
 
-def load_model(task: GlueTask, glue_args: GlueArguments, for_training: bool) -> tuple[PreTrainedModel, Tokenizer]:
+def load_model(
+    task: GlueTask, glue_args: GlueArguments, training_args: TrainingArguments
+) -> tuple[PreTrainedModel, Tokenizer]:
     """The model with a head for the task, and its tokenizer."""
     name = glue_args.model_name_or_path
     with reading_model(name):
         config = AutoConfig.from_pretrained(name)
-        task.configure_head(config, for_training)
+        task.configure_head(config, for_training=training_args.do_train)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             name,
             config=config,
             # Checkpoints stored in 16 bits would round away AdamW's small steps. For every method alike.
             dtype=torch.float32,
             ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
+            output_loading_info=True,
         )
+    workflow.refuse_missing_weights(training_args, name, loading["missing_keys"])
+    check_tokenizer(name, tokenizer, glue_args.max_length, sentences=len(task.sentences))
     return model, tokenizer
 
 

@@ -175,6 +175,31 @@ def test_step_time_measures_ratios_and_bytes(tmp_path, monkeypatch, capsys):
     assert len(content["git_commit"]) in (0, 40)
 
 
+def test_methods_are_measured_and_told_on_the_page_of_methods(tmp_path, monkeypatch, capsys):
+    from hf_sam import catalog
+
+    output = tmp_path / "methods.json"
+    cases = ["none", "looksam", "stale", "sam, momentum", "sam, vasso"]
+    arguments = ["--tiny", "--rounds", "2", "--updates", "1", "--cases", *cases, "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["methods", *arguments])
+    importlib.import_module("methods").main()
+    printed, content = capsys.readouterr().out, json.loads(output.read_text())
+    results = {(r["name"], r["model"]): r for r in content["results"]}
+    assert list(results) == [(name, model) for model in ("BERT", "ViT") for name in cases]
+    gradients = {"none": 1.0, "looksam": 1.2, "stale": 2.01, "sam, momentum": 1.0, "sam, vasso": 2.0}
+    memory = {"none": 0, "looksam": 3, "stale": 2, "sam, momentum": 1, "sam, vasso": 2}
+    for (name, _), result in results.items():
+        assert result["gradients"] == pytest.approx(gradients[name])
+        assert result["sequential"] == pytest.approx(gradients[name] / (2 if name == "stale" else 1))
+        assert result["memory"] == pytest.approx(memory[name], abs=0.3)
+        assert result["time"] == statistics.median(result["ratios"])
+        assert f"{result['time']:.2f}" in printed
+    assert output.with_suffix(".png").stat().st_size > 10_000
+    monkeypatch.setattr(catalog, "MEASURED", output)
+    time, extra = (results["looksam", "ViT"][key] for key in ("time", "memory"))
+    assert f"| `looksam` | ViT | 1.20 | 1.20 | {time:.2f} | {extra:.2f} |" in catalog.page()
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [

@@ -10,8 +10,12 @@ class AccountingMixin:
         total = super().get_total_train_batch_size(args)
         return total // 2 if self._pairs else total
 
+    def _host_floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Of one gradient."""
+        return super().floating_point_ops(inputs)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return round(super().floating_point_ops(inputs) * self.sam_method.gradients_per_update)
+        return round(self._host_floating_point_ops(inputs) * self.sam_method.gradients_per_update)
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         before = self.state.num_input_tokens_seen

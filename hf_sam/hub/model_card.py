@@ -55,6 +55,7 @@ class TrainingRecord:
         model: the model, as saved.
         processing_class (*optional*): its tokenizer or processor.
         eval_split (`str`, *optional*): split of the data set that the model was evaluated on.
+        base_folder (`str`, *optional*): name of the local folder that the weights were read from before training.
     """
 
     config: SAMConfig
@@ -67,6 +68,7 @@ class TrainingRecord:
     model: Any
     processing_class: Any = None
     eval_split: str | None = None
+    base_folder: str | None = None
 
     @property
     def method(self) -> type[Method]:
@@ -106,10 +108,12 @@ def describe_data(content: str, description: str) -> str:
 def complete_card(card: ModelCard, record: TrainingRecord) -> None:
     """Add to the host's card, in place: how to use the model, how it was trained, results, versions, citations."""
     text = card.text
-    text = text.replace(
-        "This model is a fine-tuned version of [](https://huggingface.co/) on",
-        "This model was trained from scratch on",
-    )
+    from_scratch = "This model was trained from scratch on"
+    text = text.replace("This model is a fine-tuned version of [](https://huggingface.co/) on", from_scratch)
+    if record.base_folder:
+        # The host names none that is not on the Hub.
+        fine_tuned = f"This model is a fine-tuned version of `{record.base_folder}`, a model in a local folder, on"
+        text = text.replace(from_scratch, fine_tuned, 1)
     total = f"- total_train_batch_size: {record.total_train_batch_size}"
     text = re.sub(r"^- total_train_batch_size: \d+$", total, text, flags=re.MULTILINE)
     usage, heading = _usage(record), "\n## Model description\n"

@@ -130,7 +130,14 @@ class HubMixin:
             model=self.accelerator.unwrap_model(self.model),
             processing_class=self.processing_class,
             eval_split=None if split is None else str(split),
+            base_folder=self._base_folder(),
         )
+
+    def _base_folder(self) -> str | None:
+        """Its last part alone: a card says nothing of the machine's disks."""
+        config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+        folder = getattr(config, "_name_or_path", "")
+        return Path(folder).resolve().name if folder and os.path.isdir(folder) else None
 
     def push_to_hub(
         self,

@@ -1,7 +1,7 @@
 """What methods that compute two independent gradients at the same time cannot be combined with."""
 
 from ..components import Conflict
-from ..hosts.classes import generates_inputs
+from ..host_classes import generates_inputs
 from ..parallel.conflicts import PAIR_CONFLICTS
 from .base import NEEDS_ASCENT_GRADIENT
 

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, AdamW, NAdam, RAdam
 
 from ..components import Conflict, Description
-from ..setting import Setting
+from ..optimizer_checks import WITH_MOMENTS, without_moments
 from ..weights import EPSILON, global_norm, scale
 from .base import Ascent, Perturbation
 
@@ -16,16 +15,6 @@ MSAM_BIBTEX = """@article{becker2024msam,
     journal = {arXiv preprint arXiv:2401.12033},
     year    = {2024}
 }"""
-OPTIMIZERS_WITH_MOMENTUM = ("adamw_torch", "adamw_torch_fused")
-
-
-def without_momentum(setting: Setting) -> str | None:
-    """The optimizer, where it is not known to keep AdamW's moving averages under AdamW's names."""
-    if setting.optimizer_class is None:
-        known = setting.optimizer_name in OPTIMIZERS_WITH_MOMENTUM
-        return None if known else f"optim={setting.optimizer_name!r}"
-    known = issubclass(setting.optimizer_class, (Adam, AdamW, NAdam, RAdam))
-    return None if known else setting.optimizer_class.__name__
 
 
 class MomentumAscent(Perturbation):
@@ -57,9 +46,9 @@ class MomentumAscent(Perturbation):
     conflicts = (
         Conflict(
             option="{}",
-            found=without_momentum,
+            found=without_moments,
             why="which is not known to keep a moving average of the gradients as exp_avg",
-            instead=f"use one of {', '.join(OPTIMIZERS_WITH_MOMENTUM)}",
+            instead=f"use one of {', '.join(WITH_MOMENTS)}",
         ),
     )
     needs_gradient = False

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from ..components import Conflict, Description
-from ..optimizer_checks import class_names
+from ..optimizer_checks import WITH_MOMENTS, without_moments
 from ..options import option
-from ..setting import Setting
 from .base import Ascent, Perturbation
 
 
@@ -19,13 +18,6 @@ FUNCTIONAL_SAM_BIBTEX = """@article{singh2025avoiding,
     journal = {arXiv preprint arXiv:2502.02407},
     year    = {2025}
 }"""
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
-
-
-def _without_second_moment(setting: Setting) -> str | None:
-    if setting.optimizer_class is None:
-        return None if setting.optimizer_name in OPTIMIZERS else f"optim={setting.optimizer_name!r}"
-    return None if class_names(setting) & {"Adam", "AdamW"} else setting.optimizer_class.__name__
 
 
 @dataclass(frozen=True)
@@ -62,9 +54,9 @@ class Preconditioned(Perturbation):
     conflicts = (
         Conflict(
             option="{}",
-            found=_without_second_moment,
+            found=without_moments,
             why="whose second moment is not known",
-            instead=f"use one of {', '.join(OPTIMIZERS)}, or another perturbation",
+            instead=f"use one of {', '.join(WITH_MOMENTS)}, or another perturbation",
             kind="An optimizer that is not AdamW or Adam",
         ),
     )

@@ -8,6 +8,7 @@ import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 import run_cifar
 from hf_sam import SAMConfig
@@ -15,6 +16,7 @@ from hf_sam_recipes.common.options import parse_recipe
 from hf_sam_recipes.images.trainer import ImageTrainer
 from tests.hub.card_rules import section
 
+from ..command_lines import later_wins
 from . import made_cifar
 
 
@@ -34,7 +36,7 @@ def run(recipes, parquet_folder, model_folder, tmp_path):
     def run(recipe: str, *options: str, folder: str = "out", data_dir=parquet_folder, **kwargs):
         paths = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path / folder)]
         paths += ["--model_name_or_path", str(model_folder)]
-        metrics = run_cifar.main([str(recipes / "cifar" / recipe), *TINY, *paths, *options], **kwargs)
+        metrics = run_cifar.main(later_wins([str(recipes / "cifar" / recipe), *TINY, *paths, *options]), **kwargs)
         return metrics, tmp_path / folder
 
     return run
@@ -90,7 +92,9 @@ def test_the_recipe_from_scratch_stands_on_top_of_another(recipes, tmp_path, mon
     # Wherever the script is started.
     monkeypatch.chdir(tmp_path)
     with torch.device("meta"):
-        model, processor = run_cifar.load_model(run_cifar.find_task("cifar10"), cifar_args, for_training=True)
+        model, processor = run_cifar.load_model(
+            run_cifar.find_task("cifar10"), cifar_args, TrainingArguments(do_train=True, use_cpu=True)
+        )
     assert 6e6 < model.num_parameters() < 6.5e6
     image = np.zeros((32, 32, 3), np.uint8)
     assert processor(images=image, return_tensors="np")["pixel_values"].shape == (1, 3, 32, 32)

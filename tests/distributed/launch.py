@@ -42,14 +42,15 @@ def launch(ranks: int, runs: dict[str, Any], folder: Path, module: str = "tests.
 def start(ranks: int, command: list[str], timeout: int) -> subprocess.CompletedProcess:
     """Processes of their own for `command`, a script and its arguments, until they end."""
     command = [*torchrun(ranks), *command]
-    return subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout, check=False, **_options())
+    return subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout, check=False, **process_options())
 
 
 def torchrun(ranks: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
 
 
-def _options() -> dict[str, Any]:
+def process_options() -> dict[str, Any]:
+    """Of every process that tests start: how it finds the code, and where what it prints as errors goes."""
     paths = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     return {"env": environment, "cwd": REPOSITORY, "stderr": subprocess.STDOUT, "text": True}
@@ -66,7 +67,7 @@ class WaitingRanks:
         command = [*torchrun(ranks), str(worker), str(ranks), str(self.folder)]
         with open(self.printed, "w") as printed:
             # They end when nobody holds the other end of their input any more, whatever has become of the tests.
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, **_options())
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, **process_options())
         atexit.register(self.end)
 
     def work(self, task: dict[str, Any], timeout: int) -> None:

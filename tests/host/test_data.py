@@ -10,12 +10,19 @@ SIZED = [name for name in DATA if not name.startswith("streamed")]
 
 
 def windows(outcome, accumulation, ahead=0):
-    """A list over windows of the rows in them. The window of h_0 comes first; after it, reading begins at `ahead`."""
+    """
+    A list over windows of the rows in them. The window of h_0 comes first; after it, reading begins at `ahead`. Where
+    the partner's window is longer, passes that fill up come before.
+    """
     per_epoch = -(-DATA_ROWS // DATA_BATCH)
     ends = [i for i in range(1, per_epoch + 1) if i % accumulation == 0 or i == per_epoch]
-    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    sizes, rows, out = [sizes[0], *(sizes * (DATA_EPOCHS + 1))[ahead:]], list(outcome["rows"]), []
-    for size in sizes:
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)] * (DATA_EPOCHS + 1)
+    rows, out = list(outcome["rows"]), []
+    own, partner = [sizes[0], *sizes[ahead:]], [sizes[0], *sizes[1 - ahead :]]
+    for size, other in zip(own, partner, strict=False):
+        filled_up = max(0, other - size)
+        assert rows[:filled_up] == rows[filled_up : filled_up + 1] * len(rows[:filled_up])
+        rows = rows[filled_up:]
         if rows:
             out.append([row for micro_batch in rows[:size] for row in micro_batch])
             rows = rows[size:]

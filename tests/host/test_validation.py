@@ -153,7 +153,7 @@ def test_an_unwrapped_model_on_several_ranks():
     from hf_sam.parallel import PairExchange, Pairs
 
     with pytest.raises(ValueError, match=r"method='sampa'.*DistributedDataParallel, not Linear.*method='sam'"):
-        PairExchange(Pairs(0, 2)).attach(torch.nn.Linear(2, 2))
+        PairExchange(Pairs(0, 2)).attach(torch.nn.Linear(2, 2), [])
 
 
 ODD_SCRIPT = """

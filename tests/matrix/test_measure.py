@@ -21,6 +21,7 @@ from hf_sam_recipes.matrix.study import Study
 from hf_sam_recipes.matrix.study_file import read_study
 from hf_sam_recipes.matrix.tables import failure_table
 
+from ..command_lines import later_wins
 from ..conftest import REPOSITORY
 from ..recipes import made_glue
 from .studies import write_study_file
@@ -100,7 +101,7 @@ def test_epochs_are_those_of_the_trainer(method, measured):
 def test_the_mismatched_split_is_not_taken_for_the_matched_one(made, tmp_path):
     made_glue.write_parquet(tmp_path / "data", "mnli")
     args = [*recipe_args(made, "adamw", tmp_path / "out", task="mnli"), f"--data_dir={tmp_path / 'data'}"]
-    info = train_and_measure(run_glue, args, 0, 0, 0)["train_info"]
+    info = train_and_measure(run_glue, later_wins(args), 0, 0, 0)["train_info"]
     metrics, last = info["metrics"], info["epochs"][-1]
     assert metrics["loss"] != metrics["loss_mm"]
     assert (last["eval_loss"], last["eval_accuracy"]) == (metrics["loss"], metrics["accuracy"])
@@ -109,7 +110,7 @@ def test_the_mismatched_split_is_not_taken_for_the_matched_one(made, tmp_path):
 
 def test_micro_batches_count(made, tmp_path):
     args = [*recipe_args(made, "sam", tmp_path), "--per_device_train_batch_size=4", "--gradient_accumulation_steps=2"]
-    info = train_and_measure(run_glue, args, 0, 0, 0)["train_info"]
+    info = train_and_measure(run_glue, later_wins(args), 0, 0, 0)["train_info"]
     assert (info["updates"], info["gradient_computations"]) == (UPDATES, 2 * 2 * UPDATES)
 
 
@@ -144,7 +145,7 @@ def test_sharpness_is_that_of_the_final_weights_on_training_examples(measured, m
 
 def test_sharpness_is_not_rounded_to_the_precision_of_training(made, tmp_path):
     args = [*recipe_args(made, "sam", tmp_path), "--bf16=true", "--use_cpu=true"]
-    found = train_and_measure(run_glue, args, 8, 3, 0)["train_info"]["sharpness"]
+    found = train_and_measure(run_glue, later_wins(args), 8, 3, 0)["train_info"]["sharpness"]
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     table = made_glue.examples("cola", "train").to_dict("records")
@@ -178,7 +179,7 @@ def test_calibration_is_that_of_the_final_weights(measured):
 
 def test_held_out_training_examples_are_evaluated_beside(made, tmp_path):
     options = ["--holdout=6", "--holdout_beside=true", "--eval_epochs=2", "--num_train_epochs=3"]
-    result = train_and_measure(run_glue, [*recipe_args(made, "sam", tmp_path), *options], 0, 0, 0)
+    result = train_and_measure(run_glue, later_wins([*recipe_args(made, "sam", tmp_path), *options]), 0, 0, 0)
     data, info = result["meta_info"]["data"], result["train_info"]
     assert data == {"train_samples": 18, "eval_samples": {"eval_samples": 13, "eval_samples_holdout": 6}}
     # After the second epoch, and after the last one.
@@ -198,7 +199,7 @@ def test_held_out_training_examples_are_evaluated_beside(made, tmp_path):
 def test_regression_has_no_calibration(made, tmp_path):
     made_glue.write_parquet(tmp_path / "data", "stsb")
     args = [*recipe_args(made, "adamw", tmp_path / "out", task="stsb"), f"--data_dir={tmp_path / 'data'}"]
-    assert "ece" not in train_and_measure(run_glue, args, 0, 0, 0)["train_info"]["metrics"]
+    assert "ece" not in train_and_measure(run_glue, later_wins(args), 0, 0, 0)["train_info"]["metrics"]
 
 
 def test_a_failure_of_two_ranks_is_recorded_with_its_error(made, tmp_path):

@@ -19,6 +19,7 @@ from hf_sam_recipes.matrix.command_line import run_main
 from hf_sam_recipes.matrix.measure import train_and_measure
 
 from ..cifar import made_cifar
+from ..command_lines import later_wins
 from ..conftest import REPOSITORY
 from .studies import write_study_file
 
@@ -70,7 +71,7 @@ def test_measured_like_any_recipe(made, tmp_path):
 
 def test_sharpness_is_on_training_images_as_they_are(made, tmp_path):
     args = [arg for arg in recipe_args(made, tmp_path) if "label_noise" not in arg]
-    found = train_and_measure(run_cifar, args, 10, 3, 0)["train_info"]["sharpness"]
+    found = train_and_measure(run_cifar, later_wins(args), 10, 3, 0)["train_info"]["sharpness"]
     model = AutoModelForImageClassification.from_pretrained(tmp_path)
     train = load_cifar(TASKS["cifar10"], ["train"], str(made / "data"))["train"]
     examples = ImageExamples(train, AutoImageProcessor.from_pretrained(tmp_path, backend="pil"))

@@ -139,10 +139,10 @@ def test_the_committed_records_are_those_of_the_study(benchmark, name, capsys):
     study = find_study(folder / "studies", name)
     tasks = {task.name: task for task in benchmark.tasks}
     for chooser, choice in study.choices():
-        for record in RecordStore(folder / choice.records).read_all():
+        for record in RecordStore(folder / choice.records).read_all().values():
             # A part of the training sample, not what is reported on.
             assert record["meta_info"]["settings"]["options"]["holdout"] == chooser.overrides["holdout"]
-        for record in RecordStore(folder / "results" / name).read_all():
+        for record in RecordStore(folder / "results" / name).read_all().values():
             if record["method"] in choice.methods:
                 task = tasks[record["task"]]
                 assert f"{record['rho']:g}" == best_value(choice, read_trials(task, choice, folder))

@@ -249,13 +249,15 @@ class Wide(torch.nn.Module):
         return {"loss": self.norm(x).square().mean()}
 
 
-def peak_of(name, method, folder, live_bytes):
-    """Most bytes of tensors alive in updates 3 to 5, and those of the perturbation's state."""
+@cache
+def peak_of(name, method):
+    """Most bytes of tensors alive in updates 3 to 8, and those of the perturbation's state."""
+    live_bytes = importlib.import_module("live_bytes")
     args, config = CASES[name].args, CASES[name].config
     config = {} if "perturb_modules" in config else config
     options = SAMConfig(method, rho=RHO, perturbation=CASES[name].perturbation, perturbation_args=args, **config)
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=8, per_device_train_batch_size=4, **harness.ARGUMENTS
+        output_dir=tempfile.gettempdir(), max_steps=8, per_device_train_batch_size=4, **harness.ARGUMENTS
     )
     rows = [{"x": row} for row in torch.randn(32, WIDTH)]
 
@@ -280,12 +282,11 @@ def peak_of(name, method, folder, live_bytes):
 
 
 @pytest.mark.parametrize(("name", "method"), PAIRS)
-def test_needs_the_memory_that_it_declares(name, method, monkeypatch, tmp_path):
+def test_needs_the_memory_that_it_declares(name, method, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    live_bytes = importlib.import_module("live_bytes")
     said = PERTURBATIONS[CASES[name].perturbation].description
-    peak, state, parameters = peak_of(name, method, tmp_path, live_bytes)
-    usual, _, _ = peak_of("gradient", method, tmp_path, live_bytes)
+    peak, state, parameters = peak_of(name, method)
+    usual, _, _ = peak_of("gradient", method)
     # Of one matrix at a time, a sixteenth of all, there are a few copies.
     allowed = float(Fraction(said.memory)) + float(Fraction(said.state)) + 0.3
     assert (peak - usual) / parameters < allowed

@@ -27,7 +27,7 @@ def test_a_sample_of_everything_is_the_dataset(size):
 
 
 def test_an_empty_sample_is_refused():
-    with pytest.raises(ValueError, match="a sample of 0 examples"):
+    with pytest.raises(ValueError, match="size=0: must be at least 1"):
         take_sample(NUMBERS, 0, seed=0)
 
 

@@ -103,7 +103,9 @@ def test_a_line_with_too_few_columns_is_left_out_of_training_but_never_of_a_subm
     loaded = load_glue(TASKS["qqp"], ["train"], str(folder))
     assert len(loaded["train"]) == made_glue.SIZES["train"]
     append(folder / "test.tsv", "99\tonly one question\n")
-    with pytest.raises(ValueError, match=r"test\.tsv: 1 line\(s\) with too few columns"):
+    with pytest.raises(
+        ValueError, match=r"test\.tsv: 1 line\(s\) without the 3 columns of the first one, line 9 with 2"
+    ):
         load_glue(TASKS["qqp"], ["test"], str(folder))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import run_glue
+from tests.command_lines import later_wins
 
 from . import made_glue
 
@@ -29,7 +30,7 @@ def build(monkeypatch, parquet_folder, model_folder, recipes, tmp_path):
 
     def build(recipe, *options):
         where = ["--data_dir", str(parquet_folder), "--model_name_or_path", str(model_folder)]
-        run_glue.main([str(recipes / "glue" / recipe), *where, "--output_dir", str(tmp_path), *options])
+        run_glue.main(later_wins([str(recipes / "glue" / recipe), *where, "--output_dir", str(tmp_path), *options]))
         return seen
 
     return build

@@ -75,6 +75,19 @@ def test_values_mean_what_they_mean_on_the_command_line(write):
     assert training.lr_scheduler_kwargs == {"min_lr": 1e-6}
 
 
+def test_options_of_one_method_are_a_mapping_in_yaml_and_json_on_the_command_line(write):
+    text = (
+        "task_name: cola\nmethod: looksam\nmethod_args:\n  k: 3\nperturbation: asam\nperturbation_args: {eta: 0.1}\n"
+    )
+    recipe = write("looksam.yaml", text)
+    sam = parse(recipe)[2]
+    assert (sam.method_options.k, sam.method_options.alpha) == (3, 0.2)
+    assert sam.perturbation_options.eta == 0.1
+    assert parse(recipe, "--method_args", '{"k": 4}')[2].method_options.k == 4
+    with pytest.raises(ValueError, match=r"SAMConfig\.method_args of method 'looksam': unknown option 'kk'; did you"):
+        parse(recipe, "--method_args", '{"kk": 4}')
+
+
 def test_a_flag_of_the_command_line_beats_the_yaml_in_both_directions(write):
     recipe = write("recipe.yaml", "task_name: cola\nsame_dropout_mask: true\ndo_train: true\n")
     _, training, sam = parse(recipe, "--no_same_dropout_mask", "--do_train", "false")

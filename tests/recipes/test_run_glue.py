@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import run_glue
 from tests.hub.card_rules import section
 
+from ..command_lines import later_wins
 from . import made_glue
 
 
@@ -28,7 +29,7 @@ def run(parquet_folder, model_folder, recipes):
     def run(recipe, output_dir, *options):
         where = ["--data_dir", str(parquet_folder), "--model_name_or_path", str(model_folder)]
         recipe = str(recipes / "glue" / recipe)
-        return run_glue.main([recipe, *where, "--output_dir", str(output_dir), *TINY, *options])
+        return run_glue.main(later_wins([recipe, *where, "--output_dir", str(output_dir), *TINY, *options]))
 
     return run
 

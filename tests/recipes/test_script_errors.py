@@ -16,7 +16,7 @@ from tests.cifar import made_cifar
 from tests.distributed.launch import start
 
 from ..conftest import REPOSITORY
-from .mistakes import MISTAKES, ON_GLUE, SCRIPTS
+from .mistakes import MISTAKES, ON_GLUE, SCRIPTS, typed
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,6 @@ def paths(parquet_folder, model_folder, tmp_path_factory) -> dict[str, Path]:
     found = {name: folder / file for name, file in names.items()}
     found |= {name: folder / f"{name}.yaml" for name in ("misspelt", "broken")}
     return found | {"glue": parquet_folder, "model": model_folder}
-
-
-def typed(command: str, paths: dict[str, Path]) -> list[str]:
-    return [word.format(**paths) for word in command.split()]
 
 
 def check_told(stderr: str, expected: str) -> None:
@@ -184,7 +180,9 @@ def test_an_interrupt_ends_a_training_with_one_line(paths, recipes, tmp_path):
     options = [*typed(ON_GLUE, paths | {"new": tmp_path}), "--num_train_epochs", "10000", "--save_strategy", "steps"]
     command = [sys.executable, "-u", recipes / "run_glue.py", *options, "--save_steps", "3", "--eval_strategy", "no"]
     with open(tmp_path / "stderr", "w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        # A shell starts its background jobs with interrupts ignored, and the tests may be one.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, preexec_fn=heed)
     try:
         while not list(tmp_path.glob("checkpoint-*")):
             assert process.poll() is None, (tmp_path / "stderr").read_text()

@@ -91,7 +91,7 @@ def test_a_host_that_generates_is_refused_with_sampa(tmp_path):
 def test_a_host_that_generates_inside_of_its_own_step_is_refused(tmp_path):
     experimental = pytest.importorskip("trl.experimental.online_dpo")
     from hf_sam import SAMTrainerMixin
-    from hf_sam.hosts.classes import generates_in_every_step
+    from hf_sam.host_classes import generates_in_every_step
 
     class Sharp(SAMTrainerMixin, experimental.OnlineDPOTrainer):
         pass

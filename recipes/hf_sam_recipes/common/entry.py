@@ -26,6 +26,13 @@ DEBUG_OF_TRAINER = ("underflow_overflow", "tpu_metrics_debug")
 # Ranks import and read at different speeds; the slowest of them should still speak for all.
 FIRST_RANK_SECONDS = 10.0
 
+_undo: list[Callable[[], None]] = []
+
+
+def undo_after_mistake(undo: Callable[[], None]) -> None:
+    """Have `undo` called if the script ends with a mistake of the user; the latest first."""
+    _undo.append(undo)
+
 
 def run_script(main: Callable[[list[str]], Any], go_on: str) -> NoReturn:
     """
@@ -37,6 +44,7 @@ def run_script(main: Callable[[list[str]], Any], go_on: str) -> NoReturn:
         go_on (`str`): How to go on after an interrupt.
     """
     args, debug = _without_debug(sys.argv[1:])
+    _undo.clear()
 
     def ended() -> int:
         try:
@@ -49,6 +57,8 @@ def run_script(main: Callable[[list[str]], Any], go_on: str) -> NoReturn:
             if getattr(error, "at_work", False):
                 raise
             _tell_mistake(error, debug)
+            while _undo:
+                _undo.pop()()
             return MISTAKE
         except Exception:
             # Ranks that wait for another one lose the connection when that one has told of a mistake and ended.

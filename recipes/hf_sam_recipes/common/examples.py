@@ -73,11 +73,14 @@ class ExampleArguments:
         if self.holdout_beside and not self.holdout:
             raise ValueError("holdout_beside=True needs a holdout: give it, or leave holdout_beside out.")
         if train is not None:
-            train = take_sample(train, self.max_train_samples, seed)
+            train = take_sample(train, self.max_train_samples, seed, "max_train_samples")
         if self.holdout:
             train, held_out = hold_out(train, self.holdout, seed)
             evaluation = {HELD_OUT: held_out, **evaluation} if self.holdout_beside else evaluation | {"": held_out}
-        evaluation = {name: take_sample(split, self.max_eval_samples, seed) for name, split in evaluation.items()}
+        evaluation = {
+            name: take_sample(split, self.max_eval_samples, seed, "max_eval_samples")
+            for name, split in evaluation.items()
+        }
         if self.label_noise and train is not None:
             labels = corrupt_labels(train["label"], self.label_noise, seed, num_classes)
             feature = train.features["label"]
@@ -110,10 +113,10 @@ class ExampleArguments:
         return "\n".join([*lines, f"- All of this was drawn with seed {seed}."]) if lines else ""
 
 
-def take_sample(dataset: Dataset, size: int | None, seed: int) -> Dataset:
+def take_sample(dataset: Dataset, size: int | None, seed: int, option: str = "size") -> Dataset:
     """
     A seeded random sample of `size` examples without replacement, in the order of the dataset. The dataset itself
-    where `size` is `None` or not smaller than the dataset.
+    where `size` is `None` or not smaller than the dataset. `option` is what an error calls the size.
 
     Raises:
         `ValueError`: `size` is not positive.
@@ -121,7 +124,7 @@ def take_sample(dataset: Dataset, size: int | None, seed: int) -> Dataset:
     if size is None or size >= len(dataset):
         return dataset
     if size < 1:
-        raise ValueError(f"a sample of {size} examples: must be at least 1.")
+        raise ValueError(f"{option}={size}: must be at least 1; leave it out for all examples.")
     chosen = np.random.default_rng(seed).choice(len(dataset), size=size, replace=False)
     return dataset.select(np.sort(chosen))
 
@@ -138,8 +141,10 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     Raises:
         `ValueError`: `fraction` is not positive, or leaves nothing to train on.
     """
+    if not 0 < fraction < float("inf"):
+        raise ValueError(f"holdout={fraction}: must be above 0, and finite; above 1 it is a number of examples.")
     held_out = round(fraction) if fraction > 1 else max(1, round(fraction * len(dataset)))
-    if fraction <= 0 or held_out >= len(dataset):
+    if held_out >= len(dataset):
         raise ValueError(f"holdout={fraction} of {len(dataset)} training examples: must leave both parts non-empty.")
     order = np.random.default_rng(seed).permutation(len(dataset))
     rest, part = dataset.select(np.sort(order[held_out:])), dataset.select(np.sort(order[:held_out]))

@@ -1,6 +1,7 @@
 """Options of a recipe: YAML files and the command line, parsed by one parser, with unknown names reported at once."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -10,9 +11,11 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from .mappings import BASE_KEY, NO_VALUE, read_mapping
-from .parser import unknown_option
+from .names import did_you_mean
+from .parser import refuse_repeated, unknown_option
 
 
+MOST_CHOICES = 20  # that are told
 RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
@@ -32,6 +35,14 @@ class RecipeParser(HfArgumentParser):
         return [action.dest for action in self._actions if action.required]
 
     def error(self, message: str):
+        # An option has two spellings, and some have dozens of choices.
+        message = re.sub(r"^argument (--\w+)/--[\w/-]+:", r"argument \1:", message)
+        if wrong := re.fullmatch(r"(argument --\w+: invalid choice: )'(.*)' \(choose from (.*)\)", message):
+            known = [name.strip(" '") for name in wrong[3].split(",")]
+            if len(known) > MOST_CHOICES:
+                message = (
+                    f"{wrong[1]}{wrong[2]!r}; {did_you_mean(wrong[2], known)}--help has all {len(known)} choices."
+                )
         raise ValueError(message)
 
     def unknown(self, name: str, where: str) -> ValueError:
@@ -62,6 +73,7 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
     while args and args[0].endswith(RECIPE_SUFFIXES):
         recipes.append(Path(args.pop(0)))
 
+    refuse_repeated(args)
     parser = RecipeParser(dataclass_types)
     values: dict[str, Any] = {}
     for recipe in recipes:
@@ -74,6 +86,10 @@ def parse_recipe(dataclass_types: Sequence[type], args: Sequence[str] | None = N
         )
     except json.JSONDecodeError as error:
         raise _not_json(arguments, error) from error
+    except ImportError as error:
+        # `TrainingArguments` looks for the package of deepspeed and the like; its message has further lines.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"an option needs a package that is not installed: {reason}") from error
     if extra:
         if extra[0].endswith(RECIPE_SUFFIXES):
             raise ValueError(f"{extra[0]}: recipe files stand before the first --option.")
@@ -112,8 +128,14 @@ def read_recipe(path: Path, parser: RecipeParser, _above: tuple[Path, ...] = ())
         if name not in parser.option_names:
             raise parser.unknown(name, where=str(path))
 
+        if isinstance(own[name], list) and not all(isinstance(entry, str) for entry in own[name]):
+            raise ValueError(f"{path}: {name} must be a list of values, or a mapping, without lists in it.")
+
     values: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: {BASE_KEY} {bases!r} must be the path of a file, or a list of them.")
+    for base in bases:
         values.update(read_recipe(path.parent / base, parser, (*_above, path)))
     values.update(own)
     return values

@@ -12,6 +12,19 @@ def unknown_option(name: str, known: Iterable[str], where: str) -> ValueError:
     return ValueError(f"{where}: unknown option {name!r}; {advice}")
 
 
+def refuse_repeated(args: Iterable[str]) -> None:
+    """
+    Raises:
+        `ValueError`: an option stands twice on a command line, of which one would silently go.
+    """
+    given = [arg.partition("=")[0][2:].replace("-", "_") for arg in args if arg.startswith("--") and arg != "--"]
+    for name in given:
+        opposite = f"no_{name}"
+        if given.count(name) > 1 or opposite in given:
+            both = name if given.count(name) > 1 else f"{name} and {opposite}"
+            raise ValueError(f"command line: {both} given more than once; give it once, with the value that counts.")
+
+
 class ScriptParser(argparse.ArgumentParser):
     """
     `ArgumentParser` for scripts: no abbreviated options (a typo must not match another option), and an error is a
@@ -27,6 +40,10 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise ValueError(message)
+
+    def parse_known_args(self, args=None, namespace=None):
+        refuse_repeated(args or ())
+        return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):
         options, extra = self.parse_known_args(args, namespace)

@@ -1,9 +1,12 @@
 """GLUE from the Hub, from parquet files with the Hub's columns, or from the official TSV files: the same examples."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, Features, NamedSplit, Value
 from transformers.utils import logging
 
@@ -33,6 +36,10 @@ MRPC_RAW = {
     "test": "msr_paraphrase_test.txt",
 }
 MRPC_DEV_IDS = "dev_ids.tsv"
+
+# Lines of the official files of QQP that have too few columns. No other task's files have any.
+BROKEN_IN_QQP = 5
+MOST_EMPTY = 0.01  # of the sentences of a column; the official QQP has a handful of empty questions
 
 
 def load_glue(task: GlueTask, splits: Iterable[str], data_dir: str | None = None) -> dict[str, Dataset]:
@@ -101,30 +108,47 @@ def _from_tsv(task: GlueTask, split: str, path: Path) -> Dataset:
         del columns["label"]
     header = COLA_COLUMNS if task.name == "cola" and not is_test else None
     examples = {name: [] for name in (*task.sentences, "label", "idx")}
-    broken = 0
+    broken = []
     # utf-8-sig: MRPC's raw files start with a byte order mark, which would become a part of the first column's name.
-    with open(path, encoding="utf-8-sig") as file:
+    with open(path, encoding="utf-8-sig") as file, _reading(path):
         reader = csv.DictReader(file, fieldnames=header, delimiter="\t", quoting=csv.QUOTE_NONE)
         _check_columns(columns.values(), reader.fieldnames or (), path)
         keep = _mrpc_filter(split, path)
         for index, row in enumerate(reader):
-            if any(row[column] is None for column in columns.values()):
-                broken += 1
+            if None in row or None in row.values():
+                broken.append((reader.line_num, len(reader.fieldnames), _cells(row)))
             elif keep(row):
                 for name in task.sentences:
                     examples[name].append(row[columns[name]])
                 examples["label"].append(-1 if is_test else _label(task, row[columns["label"]], path, index))
                 examples["idx"].append(index)
-    if broken and is_test:
-        # A submission with a missing row would be refused.
-        raise ValueError(f"{path}: {broken} line(s) with too few columns; download the file again.")
+    if broken and not (task.name == "qqp" and not is_test and len(broken) <= BROKEN_IN_QQP):
+        line, wanted, cells = broken[0]
+        raise ValueError(
+            f"{path}: {len(broken)} line(s) without the {wanted} columns of the first one, line {line} with {cells}: "
+            "cut off or damaged; download the file again."
+        )
     if broken:
         logger.warning(
-            f"{path}: left out {broken} line(s) with too few columns (the Hub's copy does not have them either)."
+            f"{path}: left out {len(broken)} line(s) with too few columns (the Hub's copy does not have them either)."
         )
     features = {name: Value("string") for name in task.sentences}
     features |= {"label": Value("float32" if task.is_regression else "int64"), "idx": Value("int32")}
     return Dataset.from_dict(examples, Features(features), split=NamedSplit(split))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8, or download it again.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a TSV file ({error}); download it again.") from error
+
+
+def _cells(row: dict[str | None, Any]) -> int:
+    return sum(value is not None for key, value in row.items() if key is not None) + len(row.get(None, ()))
 
 
 def _mrpc_filter(split: str, path: Path):
@@ -157,6 +181,27 @@ def _check_columns(wanted: Iterable[str], present: Iterable[str], source: Path |
         raise ValueError(f"{source}: no column {', '.join(missing)}; it has: {', '.join(present)}.")
 
 
+def _check_sentences(task: GlueTask, dataset: Dataset, source: Path | str) -> None:
+    fix = "mend the file, or download it again"
+    without_words = np.zeros((len(task.sentences), len(dataset)), dtype=bool)
+    for place, name in enumerate(task.sentences):
+        for row, sentence in enumerate(dataset[name][:]):
+            if not isinstance(sentence, str):
+                raise ValueError(f"{source}: column {name!r} has {sentence!r} in row {row}, no sentence; {fix}.")
+            if "\0" in sentence:
+                raise ValueError(f"{source}: column {name!r} has a NUL character in row {row}; {fix}.")
+            without_words[place, row] = not sentence.strip()
+        if without_words[place].mean() > MOST_EMPTY:
+            count, row = without_words[place].sum(), without_words[place].argmax()
+            raise ValueError(
+                f"{source}: column {name!r} has {count} empty sentences of {len(dataset)}, the first in row {row}; "
+                f"{fix}."
+            )
+    if without_words.all(axis=0).any():
+        row = without_words.all(axis=0).argmax()
+        raise ValueError(f"{source}: nothing but empty sentences in row {row}; {fix}.")
+
+
 def _checked(task: GlueTask, split: str, dataset: Dataset, source: Path | str) -> Dataset:
     is_test = split.startswith("test")
     _check_columns(task.sentences if is_test else (*task.sentences, "label"), dataset.column_names, source)
@@ -165,6 +210,7 @@ def _checked(task: GlueTask, split: str, dataset: Dataset, source: Path | str) -
     if len(dataset) == 0:
         raise ValueError(f"{source}: the {split} split has no examples.")
 
+    _check_sentences(task, dataset, source)
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel) and feature.names != list(task.labels):
         raise ValueError(f"{source}: its classes are {feature.names}, those of {task.name} are {list(task.labels)}.")

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
-
 from hf_sam import SAMConfig
 
 from ..common.examples import ExampleArguments
+from ..common.training_options import RecipeTrainingArguments
 
 
 @dataclass
 class GlueArguments:
-    """The task, the model and the data; how to train is in `TrainingArguments` and `SAMConfig`."""
+    """The task, the model and the data; how to train is in `RecipeTrainingArguments` and `SAMConfig`."""
 
     task_name: str = field(metadata={"help": "cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli."})
     model_name_or_path: str = field(
@@ -28,5 +27,9 @@ class GlueArguments:
         default=False, metadata={"help": "Allow a checkpoint whose head has another number of classes."}
     )
 
+    def __post_init__(self):
+        if self.max_length < 1:
+            raise ValueError(f"max_length={self.max_length}: must be at least 1; 128 is the recipes' own.")
 
-ARGUMENTS = (GlueArguments, ExampleArguments, TrainingArguments, SAMConfig)
+
+ARGUMENTS = (GlueArguments, ExampleArguments, RecipeTrainingArguments, SAMConfig)

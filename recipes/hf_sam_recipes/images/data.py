@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as Pillow
 from pyarrow import ArrowException
 
 from ..common.folders import existing_folder
@@ -96,9 +97,17 @@ def _checked(task: CifarTask, split: str, dataset: Dataset, source: Path | str) 
     features = Features({"image": Image(), "label": ClassLabel(names=list(task.labels))})
     try:
         dataset = dataset if dataset.features == features else dataset.cast(features)
-        dataset[0]["image"]
     except (ArrowException, OSError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: column {image_column!r} has no images ({error}); download it again.") from error
+    row = 0
+    try:
+        for row in range(len(dataset)):
+            dataset[row]["image"].load()
+    # pillow says with SyntaxError that a PNG file is broken.
+    except (AttributeError, OSError, SyntaxError, TypeError, ValueError, Pillow.DecompressionBombError) as error:
+        raise ValueError(
+            f"{source}: column {image_column!r} has no whole image in row {row} ({error}); download it again."
+        ) from error
     return dataset
 
 

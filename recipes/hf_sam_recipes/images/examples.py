@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 from torch.utils import data
 from transformers import BaseImageProcessor
 
+from .pickles import SIDE
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -22,7 +24,7 @@ class Augmentation:
             Mirror half of the images. Wrong where left and right mean something (digits).
 
     Raises:
-        `ValueError`: `padding` is negative.
+        `ValueError`: `padding` is negative, or not below the side of an image.
     """
 
     padding: int = 4
@@ -31,6 +33,11 @@ class Augmentation:
     def __post_init__(self):
         if self.padding < 0:
             raise ValueError(f"crop_padding={self.padding}: must be at least 0.")
+        if self.padding >= SIDE:
+            raise ValueError(
+                f"crop_padding={self.padding}: must be below {SIDE}, the side of an image, or some crops would hold "
+                "nothing of it."
+            )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         # Both are always drawn, so that one option does not change what another one draws.

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
-
 from hf_sam import SAMConfig
 
 from ..common.examples import ExampleArguments
+from ..common.training_options import RecipeTrainingArguments
 
 
 @dataclass
 class CifarArguments:
-    """The data set, the model and what is done to images; how to train is in `TrainingArguments` and `SAMConfig`."""
+    """Data set, model and what is done to images; how to train is in `RecipeTrainingArguments` and `SAMConfig`."""
 
     dataset_name: str = field(metadata={"help": "cifar10 or cifar100."})
     model_name_or_path: str = field(
@@ -40,4 +39,4 @@ class CifarArguments:
     )
 
 
-ARGUMENTS = (CifarArguments, ExampleArguments, TrainingArguments, SAMConfig)
+ARGUMENTS = (CifarArguments, ExampleArguments, RecipeTrainingArguments, SAMConfig)

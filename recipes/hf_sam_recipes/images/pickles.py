@@ -1,11 +1,14 @@
 """The original pickle files of CIFAR, read without running what they say."""
 
+import io
 import pickle
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Features, Image, NamedSplit, Value
 from PIL import Image as Pillow
+
+from .pickle_bounds import MOST_BYTES, check_instructions, check_value
 
 
 SIDE = 32  # pixels
@@ -85,8 +88,12 @@ def load_pickles(files: list[Path], split: str) -> Dataset:
 
 def _read_batch(path: Path) -> tuple[np.ndarray, list[int]]:
     try:
-        with open(path, "rb") as file:
-            batch = _ArrayUnpickler(file, encoding="bytes").load()
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes are more than an archive of images has")
+        content = path.read_bytes()
+        check_instructions(content)
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        check_value(batch, most=len(content))
         columns = {key.decode() if isinstance(key, bytes) else key: value for key, value in dict(batch).items()}
         arrays = {name: getattr(value, "array", value) for name, value in columns.items()}
         labels = np.asarray(next((arrays[name] for name in ("fine_labels", "labels") if name in arrays), None))

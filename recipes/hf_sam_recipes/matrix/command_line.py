@@ -1,6 +1,7 @@
 """The command line of the runner, for any benchmark."""
 
 import argparse
+import math
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,10 @@ def run_main(benchmark: Benchmark, args: Sequence[str] | None = None) -> int:
         (choice, RecordStore(folder / choice.records), planner.trials(chooser, choice, study.tasks))
         for chooser, choice in study.choices()
     ]
+    if options.epochs is not None and not 0 < options.epochs < math.inf:
+        raise ValueError(f"epochs={options.epochs}: must be above 0, and finite.")
+    if options.jobs < 1:
+        raise ValueError(f"jobs={options.jobs}: must be at least 1.")
     store = RecordStore(folder / RESULTS / study.name)
     for _, of_stage, stage_runs in [*stages, (None, store, runs)]:
         require_same_settings(stage_runs, of_stage)
@@ -96,6 +101,7 @@ def _parser(benchmark: Benchmark) -> ScriptParser:
     parser.add_argument("--folder", type=Path, help=f"where the records go; default: {benchmark.folder}")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--retry_failed", action="store_true", help="do runs again that have failed before")
+    parser.add_argument("--keep_going", action="store_true", help="also when the first runs all fail alike")
     parser.add_argument("--epochs", type=float, help="epochs of the baseline; adamw-2x has twice as many")
     return parser
 
@@ -104,6 +110,6 @@ def _run(runs: Sequence[Run], store: RecordStore, options: argparse.Namespace) -
     # Asked to end, the runner ends its runs first, as after an interrupt from the keyboard.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     made_folder("folder", store.folder)
-    counts = MatrixRunner(runs, store, options.jobs, options.retry_failed).run()
+    counts = MatrixRunner(runs, store, options.jobs, options.retry_failed, options.keep_going).run()
     print(f"{counts[FINISHED]} of {len(runs)} runs finished, {counts[FAILED]} failed; records in {store.folder}")
-    return 1 if counts[FAILED] else 0
+    return 0 if counts[FINISHED] == len(runs) else 1

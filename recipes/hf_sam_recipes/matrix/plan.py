@@ -30,6 +30,7 @@ INSTEAD = {
     "nothing, since every run trains and is evaluated, anew and to its end": "do_train do_eval resume_from_checkpoint "
     "load_best_model_at_end",
     "nothing, since the record of a run is its report, with every epoch": "logging_strategy report_to",
+    "the environment variable HF_TOKEN, since the options stand in the records of the runs": "hub_token",
 }
 RESERVED = {option: instead for instead, options in INSTEAD.items() for option in options.split()}
 # Two that a method may have of its own.

@@ -1,12 +1,14 @@
 """The report: tables and plots made of the records, and of nothing else."""
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from .. import REPOSITORY
 from ..common.calibration import BINS
-from ..common.folders import existing_folder
+from ..common.folders import existing_folder, refuse_folders
 from ..common.mappings import NO_VALUE
 from ..common.parser import ScriptParser
 from . import tables
@@ -43,19 +45,25 @@ def write_report(benchmark: Benchmark, folder: Path) -> Path:
     names |= {path.name for path in (folder / RESULTS).glob("*") if path.is_dir()}
     studies = [Study(benchmark, find_study(folder / STUDIES, name), folder) for name in sorted(names)]
     there, to_come = ([study for study in studies if bool(study.records) is has] for has in (True, False))
-    figures = folder / FIGURES
-    for old in figures.glob("*.png"):
-        old.unlink()
+    figures, path = folder / FIGURES, folder / "README.md"
+    refuse_folders("folder", folder, [path.name])
+    if figures.exists() and not figures.is_dir():
+        raise ValueError(f"{figures}: must be a folder for the plots; move this file away.")
     parts = [f"# {benchmark.title}: results"]
     if there:
         parts.append("\n".join(f"- [{study.file.title}](#{study.name}): {finding(study)}" for study in there))
     parts.append(_introduction(benchmark))
     if len(there) > 1:
         parts += ["## All studies", tables.overview_table(there)]
-    parts += [_section(study, figures) for study in there]
-    for study in to_come:
-        parts += [f"## {study.name}", _question(study), f"No runs yet: `{RESULTS}/{study.name}/` has no records."]
-    path = folder / "README.md"
+    # Drawn aside: what is there goes when all of the new is made.
+    with tempfile.TemporaryDirectory() as drawn:
+        parts += [_section(study, Path(drawn)) for study in there]
+        for study in to_come:
+            parts += [f"## {study.name}", _question(study), f"No runs yet: `{RESULTS}/{study.name}/` has no records."]
+        for old in figures.glob("*.png"):
+            old.unlink()
+        if there:
+            shutil.copytree(drawn, figures, dirs_exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 

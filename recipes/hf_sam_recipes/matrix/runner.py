@@ -15,7 +15,7 @@ from typing import Any
 
 from ..common.entry import is_at_work
 from .environment import git_commit, versions
-from .records import FAILED, FINISHED, RecordStore, without_folders
+from .records import FAILED, FINISHED, RecordStore, last_error, require_settings, without_folders
 from .run import RESULT_FOLDER, Run
 
 
@@ -23,6 +23,8 @@ RESULT_FILE = "result.json"
 POLL_SECONDS = 0.5
 # Of the log of a failed run. torchrun's own report comes after the error of the rank, and is some fifty lines long.
 ERROR_LINES = 100
+# So many runs that fail for one reason, before any has finished, end the runner.
+FAILED_ALIKE = 3
 
 
 class MatrixRunner:
@@ -35,6 +37,7 @@ class MatrixRunner:
         store (`RecordStore`): Where the records are.
         jobs (`int`, *optional*, defaults to 1): How many runs side by side.
         retry_failed (`bool`, *optional*, defaults to `False`): Do runs again, once, that have failed before.
+        keep_going (`bool`, *optional*, defaults to `False`): Also where the first runs have all failed alike.
         say (`Callable`, *optional*): Takes the lines of progress.
 
     Raises:
@@ -47,6 +50,7 @@ class MatrixRunner:
         store: RecordStore,
         jobs: int = 1,
         retry_failed: bool = False,
+        keep_going: bool = False,
         say: Callable[[str], None] = lambda line: print(line, flush=True),
     ):
         if jobs < 1:
@@ -68,6 +72,8 @@ class MatrixRunner:
         self._durations: list[float] = []
         self._done: dict[str, str] = {}
         self._errors: list[Exception] = []
+        self._reasons: list[str] = []
+        self._keep_going = keep_going
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._versions = versions()
@@ -75,7 +81,8 @@ class MatrixRunner:
     @is_at_work()
     def run(self) -> dict[str, int]:
         """
-        Returns when every run has a record.
+        Returns when every run has a record, or when the first `FAILED_ALIKE` ones, and none has finished, have failed
+        for the same reason.
 
         Returns:
             `dict[str, int]`: number of `"finished"` and of `"failed"` runs of the whole matrix.
@@ -175,6 +182,20 @@ class MatrixRunner:
             self._done[run.name] = record["status"]
             self._durations.append(duration)
             self.say(f"{self._state()} {run.name}: {_outcome(record)} after {_time(duration)}{self._time_left()}")
+            hopeless = self._is_hopeless(record)
+        if hopeless:
+            self.say(
+                f"stopped: the first {FAILED_ALIKE} runs failed alike, and none has finished. Mend what they say, and "
+                "repeat with --retry_failed; or go on with --keep_going."
+            )
+            self._stop()
+
+    def _is_hopeless(self, record: dict[str, Any]) -> bool:
+        if self._keep_going or self._stopping.is_set():
+            return False
+        self._reasons += [last_error(record)] if _failed(record) else []
+        alike = len(self._reasons) == FAILED_ALIKE and len(set(self._reasons)) == 1
+        return alike and FINISHED not in self._done.values()
 
     def _start(self, run: Run, folder: Path, claim: int) -> subprocess.Popen | None:
         """The training process, unless the runner has been told to stop."""
@@ -256,7 +277,7 @@ def _failed(record: dict[str, Any] | None) -> bool:
 
 def _outcome(record: dict[str, Any]) -> str:
     if _failed(record):
-        return f"failed ({record['error'].splitlines()[-1]})"
+        return f"failed ({record['error'].splitlines()[-1]}: {last_error(record)})"
     metrics = record["train_info"].get("metrics", {})
     shown = [f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float)]
     return ", ".join(shown) or FINISHED
@@ -277,6 +298,7 @@ def require_same_settings(runs: Sequence[Run], store: RecordStore) -> None:
         record = store.read(run.name)
         if record is None:
             continue
+        require_settings(store.path(run.name), record)
         there = {"method": record["method"], "rho": record["rho"], **record["meta_info"]["settings"]}
         now = {"method": run.method, "rho": run.rho, **run.settings}
         other = [name for name in there.keys() | now.keys() if there.get(name) != now.get(name)]

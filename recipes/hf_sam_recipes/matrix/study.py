@@ -6,7 +6,7 @@ from typing import Any
 
 from ..common.names import require_known
 from .benchmark import Benchmark, BenchmarkTask
-from .records import FAILED, FINISHED, RecordStore
+from .records import FAILED, FINISHED, RecordStore, require_whole
 from .study_file import RESULTS, StudyFile
 
 
@@ -24,14 +24,17 @@ class Study:
         folder (`Path`): Folder of the benchmark, with the records in `results/<study>/`.
 
     Raises:
-        `ValueError`: a record is not one of this study or has other settings, or there are two of one run.
+        `ValueError`: a record is broken, is not one of this study or has other settings, or there are two of one run.
     """
 
     def __init__(self, benchmark: Benchmark, file: StudyFile, folder: Path):
         self.benchmark, self.file, self.folder, self.name = benchmark, file, folder, file.name
-        self.records = RecordStore(folder / RESULTS / file.name).read_all()
+        records = RecordStore(folder / RESULTS / file.name).read_all()
+        self.records = list(records.values())
+        metrics = {task.name: (task.metric,) for task in benchmark.tasks}
         self._by_run: dict[tuple[str, str, int], Record] = {}
-        for record in self.records:
+        for path, record in records.items():
+            require_whole(path, record, metrics.get(str(record.get("task")), ()))
             key = (record["task"], record["method"], record["seed"])
             if key in self._by_run:
                 raise ValueError(f"{file.name}: two records of {key}; a table has one.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -186,7 +187,10 @@ def read_study(path: Path) -> StudyFile:
     values = _with_base(path)
     choose = values.pop("choose", ())
     given = {"choose_as": find_study(path.parent, choose)} if isinstance(choose, str) else {}
+    if not isinstance(choose, str | list | tuple):
+        raise ValueError(f"{path}: choose {choose!r} must be a list, or the name of a study.")
     study = _build(StudyFile, values, str(path), {}, name=path.stem, overrides={}, **given)
+    _check_numbers(study, path)
     if study.nproc_per_node not in (1, 2):
         raise ValueError(f"{path}: nproc_per_node={study.nproc_per_node}: must be 1 or 2.")
     if study.choose_as:
@@ -194,6 +198,19 @@ def read_study(path: Path) -> StudyFile:
             require_known(f"{path}: {study.choose_as.name} has chosen nothing for task", task, study.choose_as.tasks)
         return study
     return replace(study, choose=tuple(_choice(study, entry, f"{path}, choose") for entry in choose))
+
+
+def _check_numbers(study: StudyFile, path: Path) -> None:
+    for name in ("tasks", "methods", "seeds"):
+        if not getattr(study, name):
+            raise ValueError(f"{path}: {name} must have at least one entry.")
+    if len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
+        raise ValueError(f"{path}: seeds {list(study.seeds)} must be from 0, each of them once.")
+    if study.epochs is not None and not 0 < study.epochs < math.inf:
+        raise ValueError(f"{path}: epochs {study.epochs} must be above 0, and finite; leave it out for the recipes'.")
+    for name in MEASURED:
+        if getattr(study, name) < 0:
+            raise ValueError(f"{path}: {name} {getattr(study, name)} must be at least 0.")
 
 
 def _choice(study: StudyFile, entry: Any, where: str) -> Choice:
@@ -211,13 +228,20 @@ def _choice(study: StudyFile, entry: Any, where: str) -> Choice:
     return choice
 
 
-def _with_base(path: Path) -> Options:
+def _with_base(path: Path, _above: tuple[Path, ...] = ()) -> Options:
+    path = path.resolve()
+    if path in _above:
+        raise ValueError(f"{path}: the file is its own {BASE_KEY}, by way of {_above[-1]}.")
     own = read_mapping(path)
     if BASE_KEY not in own:
         return own
-    base = _with_base(path.parent / own.pop(BASE_KEY))
-    for key in ("options", "notes"):
-        if key in base and key in own:
+    name = own.pop(BASE_KEY)
+    if not isinstance(name, str):
+        raise ValueError(f"{path}: {BASE_KEY} {name!r} must be the path of a file.")
+    base = _with_base(path.parent / name, (*_above, path))
+    for key, kind in (("options", dict), ("notes", str)):
+        # What is neither is refused with the other keys.
+        if isinstance(base.get(key), kind) and isinstance(own.get(key), kind):
             own[key] = base[key] | own[key] if key == "options" else f"{base[key].strip()}\n{own[key]}"
     return base | own
 

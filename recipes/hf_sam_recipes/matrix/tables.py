@@ -1,12 +1,11 @@
 """The tables of the report, in Markdown."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from .benchmark import BenchmarkTask
 from .choice import best_value, read_trials
-from .records import FAILED
+from .records import FAILED, last_error
 from .study import Study, Value, cost
 from .study_file import Choice
 from .summary import Difference, Mean, average_over, mean, paired_difference
@@ -14,8 +13,6 @@ from .summary import Difference, Mean, average_over, mean, paired_difference
 
 MISSING = "missing"
 Scores = Callable[[BenchmarkTask, str], Mapping[int, float]]
-# The last line of a traceback, or a mistake of the user.
-ERROR_LINE = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -153,15 +150,8 @@ def _trial(metric: float | None = None, loss: float | None = None, *, bold: bool
 def failure_table(study: Study) -> str:
     """The failed runs with the last line of their errors; empty without any."""
     failed = [record for record in study.records if record["status"] == FAILED]
-    rows = [[r["task"], r["method"], str(r["seed"]), f"`{_error_line(r['error'])}`"] for r in failed]
+    rows = [[r["task"], r["method"], str(r["seed"]), f"`{last_error(r)}`"] for r in failed]
     return markdown(["task", "method", "seed", "error"], rows) if rows else ""
-
-
-def _error_line(error: str) -> str:
-    """The line with the error itself; torchrun's own comes last and says only that a rank has failed."""
-    lines = error.splitlines()
-    errors = [line.strip() for line in lines if ERROR_LINE.match(line.strip()) and "ChildFailedError" not in line]
-    return errors[-1] if errors else lines[-1]
 
 
 def is_subset(study: Study, task: BenchmarkTask) -> bool:
