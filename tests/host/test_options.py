@@ -167,3 +167,23 @@ def test_auto_find_batch_size_starts_again_from_the_unperturbed_weights(name, fa
     assert harness.same_bits(found["weights"], afresh["weights"])
     assert found["losses"] == afresh["losses"]
     assert found["steps"] == 2 * -(-44 // size)
+
+
+@pytest.mark.parametrize("failing_update", [4, 9])
+def test_memory_that_runs_out_in_the_second_pass_amid_an_epoch_is_what_it_is_to_the_stock_trainer(
+    failing_update, tmp_path
+):
+    """Update by update: the stock Trainer fails in its only pass, SAM with a radius of 0 in its second."""
+
+    def run(config, passes_per_update):
+        model = OutOfMemoryOnce(failing_update * passes_per_update)
+        arguments = {"per_device_train_batch_size": 4, "auto_find_batch_size": True}
+        trainer = setups.make_trainer(model, harness.make_dataset(44), tmp_path, config, arguments=arguments)
+        trainer.train()
+        assert model.failed_at is not None
+        return setups.outcome(trainer)
+
+    stock, ours = run(None, 1), run(SAMConfig(rho=0.0), 2)
+    assert harness.same_bits(ours["weights"], stock["weights"])
+    assert ours["losses"] == stock["losses"]
+    assert ours["steps"] == stock["steps"]
