@@ -1,4 +1,4 @@
-"""How long updates take."""
+"""How long updates take, and how many gradients."""
 
 import statistics
 import time
@@ -11,9 +11,14 @@ class UpdateClock(TrainerCallback):
     """
     Seconds of each update, from the end of the one before it (for the first of an epoch: from the start of the epoch),
     so that reading the data counts and the evaluation between two epochs does not.
+
+    Attributes:
+        gradients (`int`): for a trainer to count in. A number of the trainer's own would be put back after every pass
+            but the one that the host counts.
     """
 
     def __init__(self):
+        self.gradients = 0
         self.first: list[float] = []
         self.later: list[float] = []
         self.seconds_at_step: dict[int, float] = {}

@@ -52,17 +52,17 @@ def train_and_measure(
     class MeasuredTrainer(usual_class):
         def __init__(self, *args, compute_metrics, **kwargs):
             super().__init__(*args, compute_metrics=with_calibration(compute_metrics), **kwargs)
-            self.clock, self.gradients, self.gradients_at_step = UpdateClock(), 0, {}
+            self.clock, self.gradients_at_step = UpdateClock(), {}
             self.add_callback(self.clock)
             trainers.append(self)
 
         def compute_loss(self, model, *args, **kwargs):
             # The training loss of every micro-batch is differentiated once. Counted, not derived from the method.
-            self.gradients += model.training
+            self.clock.gradients += model.training
             return super().compute_loss(model, *args, **kwargs)
 
         def log(self, *args, **kwargs):
-            self.gradients_at_step[self.state.global_step] = self.gradients
+            self.gradients_at_step[self.state.global_step] = self.clock.gradients
             super().log(*args, **kwargs)
 
     metrics = recipe.main(args, trainer_class=MeasuredTrainer)
