@@ -30,7 +30,9 @@ def test_logs_the_cosine_and_the_distance_and_changes_nothing(tmp_path):
     assert harness.same_bits(watched["weights"], alone["weights"])
     assert torch.equal(watched["rng"], alone["rng"])
 
-    start = harness.weights_of(harness.make_trainer(run, tmp_path).model)
+    trainer = harness.make_trainer(run, tmp_path)
+    reference.divide_as(trainer)
+    start = harness.weights_of(trainer.model)
     windows = reference.windows_of(harness.make_dataset(44), 2, shards=1, accumulation=1, batch_size=4)
     reference_values = expected(start, windows, len(windows))
     logged = {entry["step"] - 1: entry for entry in watched["log"] if "sampa/cosine" in entry}
