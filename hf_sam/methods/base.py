@@ -37,6 +37,14 @@ NEEDS_ASCENT_GRADIENT = Conflict(
     why="which needs no ascent gradient",
     instead="use method='sam'",
 )
+#: Of methods whose passes are synchronised but for accumulation.
+STATIC_GRAPH = Conflict(
+    option="ddp_static_graph=True",
+    found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
+    why="under which DDP expects every pass to be synchronised",
+    instead="leave it False, or use no gradient accumulation",
+    under="with a pass that is not synchronised",
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ..components import Conflict
 from ..engine import GradientEngine, WindowResult
-from ..perturbations import PERTURBATIONS
-from .base import Method, Update
+from .base import NEEDS_ASCENT_GRADIENT, STATIC_GRAPH, Method, Update
 
 
 # Of methods that look at the gradient of a whole window at the weights.
@@ -20,19 +19,8 @@ WHOLE_WINDOW_CONFLICTS = (
         why="since it combines the gradients of whole windows",
         instead="leave ascent_scope at its default, or use method='sam'",
     ),
-    Conflict(
-        option="perturbation={!r}",
-        found=lambda s: None if PERTURBATIONS[s.config.perturbation].needs_gradient else s.config.perturbation,
-        why="which leaves out the gradient at the weights that the method combines",
-        instead="use method='sam'",
-    ),
-    Conflict(
-        option="ddp_static_graph=True",
-        found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
-        why="under which DDP expects every pass to be synchronised",
-        instead="leave it False, or use no gradient accumulation",
-        under="with a pass that is not synchronised",
-    ),
+    NEEDS_ASCENT_GRADIENT,
+    STATIC_GRAPH,
 )
 
 

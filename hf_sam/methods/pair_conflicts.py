@@ -3,7 +3,7 @@
 from ..components import Conflict
 from ..host_classes import generates_inputs
 from ..parallel.conflicts import PAIR_CONFLICTS
-from .base import NEEDS_ASCENT_GRADIENT
+from .base import NEEDS_ASCENT_GRADIENT, STATIC_GRAPH
 
 
 #: Of methods that look at a window before its turn.
@@ -44,11 +44,5 @@ WITHOUT_PARALLEL_GRADIENTS = (
 #: On several ranks, also because pairs of them look at different windows.
 WITHOUT_PAIRS = (
     *PAIR_CONFLICTS,
-    Conflict(
-        option="ddp_static_graph=True",
-        found=lambda s: s.several_ranks and getattr(s.args, "ddp_static_graph", False) and s.accumulates,
-        why="under which DDP expects every pass to be synchronised",
-        instead="leave it False, or use no gradient accumulation",
-        under="with a pass that is not synchronised",
-    ),
+    STATIC_GRAPH,
 )
